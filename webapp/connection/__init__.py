@@ -1,0 +1,1 @@
+"""From a URL to a client that records, keeps deadlines and opens a breaker."""

@@ -1,0 +1,45 @@
+"""One deadline for all Redis calls of a request, however many it makes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from redis.exceptions import TimeoutError
+
+_LEAST_S = 0.001  # a socket timeout of 0 would mean non-blocking
+
+
+@dataclass(slots=True)
+class Budget:
+    """Seconds that Redis calls may still take; the fader's waits do not count."""
+
+    left_s: float
+
+    def require(self) -> None:
+        """Raises redis.TimeoutError if nothing is left."""
+        if self.left_s <= 0:
+            raise TimeoutError("the request's time for Redis calls is used up")
+
+    def timeout(self, most_s: float | None) -> float:
+        left = max(self.left_s, _LEAST_S)
+        return left if most_s is None else min(left, most_s)
+
+    def charge(self, seconds: float) -> None:
+        self.left_s -= seconds
+
+
+_current: ContextVar[Budget | None] = ContextVar("budget", default=None)
+
+
+def current() -> Budget | None:
+    return _current.get()
+
+
+@contextmanager
+def limited_to(seconds: float) -> Iterator[Budget]:
+    token = _current.set(Budget(seconds))
+    try:
+        yield _current.get()  # type: ignore[misc]
+    finally:
+        _current.reset(token)
