@@ -7,7 +7,7 @@ replies to it; a pipeline is one trip with many commands.
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -56,6 +56,7 @@ class Sql:
     rows: int
     at_us: int
     us: int
+    source: tuple[str, int] | None = None  # the line of a pattern that asked for it
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class Recording:
     trips: list[Trip] = field(default_factory=list)
     sql: list[Sql] = field(default_factory=list)
     verdict: tuple[str, str] | None = None  # tone (ok, wait, no) and one or two words
+    housekeeping: bool = False  # the page looking at itself, hidden by default
     _start: float = field(default_factory=time.perf_counter)
 
     def now_us(self) -> int:
@@ -104,7 +106,8 @@ def unrecorded() -> Iterator[None]:
 def note_sql(text: str, *, rows: int, us: int) -> None:
     """Add a database query that has just ended."""
     if (sink := _current.get()) is not None:
-        sink.sql.append(Sql(" ".join(text.split()), rows, sink.now_us() - us, us))
+        text = " ".join(text.split())
+        sink.sql.append(Sql(text, rows, sink.now_us() - us, us, _sender()))
 
 
 def note_unsent(node: str, args: Sequence[Any], error: RedisError) -> None:
@@ -128,11 +131,13 @@ class RecordedConnection:
     """
 
     node = "redis"
+    on_trip: Callable[[float], None] | None = None  # told the seconds of each trip
     _packed: Iterable[Sequence[Any]] | None = None
     _trip: Trip | None = None
     _open: int = 0  # replies still to come for the running trip
     _sent_at: float = 0.0
     _charged_at: float = 0.0
+    _timed = True
     _muted = False
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
@@ -187,7 +192,7 @@ class RecordedConnection:
         spent = budget.current()
         if spent is not None:
             spent.require()
-        self._trip = None
+        self._trip, self._timed = None, False
         sink = _current.get()
         self._sent_at = self._charged_at = time.perf_counter()
         if sink is None:
@@ -204,6 +209,9 @@ class RecordedConnection:
 
     def _receive(self, reply: Any) -> None:
         elapsed = self._charge()
+        if self.on_trip is not None and not self._timed:
+            self._timed = True
+            self.on_trip(elapsed / 1e6)
         trip = self._trip
         if trip is None or self._open >= len(trip.commands):
             return

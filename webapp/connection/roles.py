@@ -1,0 +1,58 @@
+"""The two servers an app needs: one that may forget, and one that may not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import redis
+
+from webapp.connection.breaker import Breaker
+from webapp.connection.urls import client_for
+
+Role = Literal["cache", "durable"]
+
+
+@dataclass(frozen=True)
+class Clients:
+    cache: redis.Redis  # what can be computed again
+    durable: redis.Redis  # sessions, limits, locks, streams, boards, counters
+
+    @property
+    def breakers(self) -> dict[str, Breaker]:
+        return {role: breaker_of(c) for role, c in self.items()}
+
+    def items(self) -> tuple[tuple[Role, redis.Redis], ...]:
+        return ("cache", self.cache), ("durable", self.durable)
+
+    def close(self) -> None:
+        for _, client in self.items():
+            client.close()
+            client.connection_pool.disconnect()
+
+
+def connect(
+    urls: Mapping[Role, str],
+    *,
+    max_connections: int,
+    on_trip: Callable[[str, float], None] | None = None,
+) -> Clients:
+    """Make the clients; nothing is sent before the first command.
+
+    `on_trip` is told the role and the seconds of each round trip.
+    """
+    made: dict[str, redis.Redis] = {
+        role: client_for(
+            url,
+            role=role,
+            max_connections=max_connections,
+            on_trip=partial(on_trip, role) if on_trip else None,
+        )
+        for role, url in urls.items()
+    }
+    return Clients(**made)
+
+
+def breaker_of(client: redis.Redis) -> Breaker:
+    breaker: Breaker = client.connection_pool.breaker
+    return breaker

@@ -1,0 +1,169 @@
+"""From a URL to a client. Sentinel and Cluster get their lines here when they come."""
+
+from collections.abc import Callable
+from functools import cache
+from queue import Empty
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import (
+    BlockingConnectionPool,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from webapp.connection import recorder
+from webapp.connection.breaker import Breaker
+
+CONNECT_TIMEOUT_S = 0.25
+READ_TIMEOUT_S = 1.0
+POOL_WAIT_S = 0.2
+HEALTH_CHECK_S = 15  # TCP only: a unix socket cannot be half open
+
+OnTrip = Callable[[float], None] | None  # told the seconds of each round trip
+
+
+class UnusableUrl(ValueError):
+    """A Redis URL of a kind this app does not speak."""
+
+
+class RecordedTCP(recorder.RecordedConnection, Connection):
+    pass
+
+
+class RecordedTLS(recorder.RecordedConnection, SSLConnection):
+    pass
+
+
+class RecordedUnix(recorder.RecordedConnection, UnixDomainSocketConnection):
+    pass
+
+
+_CLASSES: dict[str, type] = {
+    "redis": RecordedTCP,
+    "rediss": RecordedTLS,
+    "unix": RecordedUnix,
+}
+
+
+class GuardedPool(BlockingConnectionPool):
+    """Refuses at once while the breaker is open, and opens it when it must."""
+
+    breaker: Breaker
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        self.breaker.require_closed()
+        try:
+            return super().get_connection(*args, **kwargs)
+        except (ConnectionError, TimeoutError) as error:
+            if not isinstance(error.__context__, Empty):  # Empty: only our pool is busy
+                self.breaker.open(str(error))
+            raise
+
+
+class GuardedClient(redis.Redis):
+    """Tells the breaker of failures, and the tape of commands that were not sent."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        pool = self.connection_pool
+        sink = recorder.current()
+        trips = len(sink.trips) if sink else 0
+        try:
+            return super().execute_command(*args, **options)
+        except (ConnectionError, TimeoutError) as error:
+            if sink and len(sink.trips) == trips:
+                recorder.note_unsent(node_of(self), args, error)
+            if not pool.breaker.is_open and not isinstance(error.__context__, Empty):
+                pool.breaker.open(str(error))
+            raise
+
+
+def client_for(
+    url: str,
+    *,
+    role: str,
+    max_connections: int,
+    on_trip: OnTrip = None,
+) -> redis.Redis:
+    """A client whose commands are recorded, bounded in time, and sent only once."""
+    scheme = urlsplit(url).scheme
+    if scheme == "fake":
+        return _fake(url, role, max_connections, on_trip)
+    if scheme not in _CLASSES:
+        raise UnusableUrl(
+            f"{role}: a URL starts with redis://, rediss:// or unix://, not {scheme}://"
+        )
+    pool = GuardedPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=POOL_WAIT_S,
+        health_check_interval=0 if scheme == "unix" else HEALTH_CHECK_S,
+        **_options(),
+    )
+    return _guard(pool, _CLASSES[scheme], url, role, on_trip)
+
+
+def probe_client(url: str) -> redis.Redis:
+    """A client of one connection that nobody records and no breaker guards."""
+    if urlsplit(url).scheme == "fake":
+        import fakeredis
+
+        return fakeredis.FakeRedis(server=_fake_server(url))
+    return redis.Redis.from_url(url, max_connections=2, **_options())
+
+
+def node_of(client: redis.Redis) -> str:
+    return str(client.connection_pool.connection_class.node)
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": READ_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+
+
+def _guard(
+    pool: GuardedPool, connection_class: type, url: str, role: str, on_trip: OnTrip
+) -> redis.Redis:
+    own = {"node": role, "on_trip": staticmethod(on_trip) if on_trip else None}
+    pool.connection_class = type(connection_class.__name__, (connection_class,), own)
+    prober = probe_client(url)
+    pool.breaker = Breaker(role, lambda: _ping(prober))
+    return GuardedClient(connection_pool=pool)
+
+
+def _ping(client: redis.Redis) -> None:
+    if not client.ping():
+        raise RedisError("PING was not answered with PONG")
+
+
+@cache
+def _fake_server(url: str) -> Any:
+    import fakeredis
+
+    return fakeredis.FakeServer(version=(7, 4))
+
+
+def _fake(url: str, role: str, max_connections: int, on_trip: OnTrip) -> redis.Redis:
+    """fakeredis inside this process: one worker only, and no memory figures."""
+    from fakeredis._clients._sync import FakeRedisConnection
+
+    class RecordedFake(recorder.RecordedConnection, FakeRedisConnection):
+        pass
+
+    pool = GuardedPool(
+        max_connections=max_connections,
+        timeout=POOL_WAIT_S,
+        server=_fake_server(url),
+        version=(7, 4),
+    )
+    return _guard(pool, RecordedFake, url, role, on_trip)

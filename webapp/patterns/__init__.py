@@ -1,0 +1,1 @@
+"""The patterns themselves: Redis and nothing else. One short file a room; lift them."""

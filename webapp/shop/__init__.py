@@ -1,0 +1,1 @@
+"""The database behind the cache: a shop with products, ratings and orders."""
