@@ -1,0 +1,80 @@
+"""Redis Patterns Live: every classic Redis pattern as a working feature of one shop."""
+
+import logging
+
+from flask import Flask
+from redis.exceptions import RedisError
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from webapp import paths, scripts
+from webapp.connection.roles import Clients, connect
+from webapp.http import delivery, errors, guard, jinja, metrics
+from webapp.live import sockets
+from webapp.live.hub import Hub
+from webapp.settings import Settings
+from webapp.shop.catalog import Catalog
+from webapp.shop.database import open_database
+from webapp.views import api, catalog, ops, overview
+
+_LARGEST_BODY = 64 * 1024
+_MOST_FORM_PARTS = 50
+_SPARE_CONNECTIONS = 8
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, *, clients: Clients | None = None) -> Flask:
+    """Join the parts; the only place where they meet.
+
+    `clients` are made from the settings' URLs unless they are given.
+    """
+    app = Flask(
+        __name__,
+        template_folder=str(paths.TEMPLATES),
+        static_folder=str(paths.STATIC),
+        instance_path=str(settings.instance_path),
+    )
+    app.config.update(
+        SECRET_KEY=settings.secret_key,
+        MAX_CONTENT_LENGTH=_LARGEST_BODY,
+        MAX_FORM_MEMORY_SIZE=_LARGEST_BODY,
+        MAX_FORM_PARTS=_MOST_FORM_PARTS,
+        TRUSTED_HOSTS=list(settings.trusted_hosts) or None,
+    )
+    clients = clients or connect(
+        settings.redis_urls,
+        max_connections=settings.threads + _SPARE_CONNECTIONS,
+        on_trip=metrics.observe_trip,
+    )
+    shop = Catalog(
+        open_database(settings.database_url), clients.cache, settings.namespace
+    )
+    hub = Hub(settings)
+    app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
+
+    errors.init_app(app)
+    guard.init_app(app)
+    jinja.init_app(app)
+    delivery.init_app(app, settings)
+    sockets.init_app(app, hub, settings)
+    for view in (overview, catalog, api, ops):
+        app.register_blueprint(view.bp)
+    if settings.trusted_proxies:
+        n = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, n, n, n)  # type: ignore[method-assign]
+    _catch_up(clients, shop)
+    return app
+
+
+def _catch_up(clients: Clients, shop: Catalog) -> None:
+    """Make good what Redis missed, now and each time it comes back."""
+
+    def catch_up() -> None:
+        scripts.preload(clients.cache)
+        shop.replay_outbox()
+
+    clients.breakers["cache"].before_close.append(catch_up)
+    try:
+        catch_up()
+    except RedisError as error:
+        log.warning("the cache does not answer at the start: %s", error)

@@ -69,7 +69,7 @@ class LuaScript:
     def __call__(
         self, client: redis.Redis, keys: Sequence[str], args: Sequence[Any] = ()
     ) -> Any:
-        """Run it as one step on the server. Raises WrongCount before anything is sent."""
+        """Run it as one step on the server. Raises WrongCount if it does not fit."""
         if (len(keys), len(args)) != (len(self.header.keys), len(self.header.args)):
             raise WrongCount(
                 f"{self.name} takes {len(self.header.keys)} keys and "

@@ -1,9 +1,11 @@
 """Every setting of the app, read from the environment once. Nobody else reads it."""
 
+import contextlib
 import ipaddress
 import os
 import secrets
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -42,6 +44,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_loopback(self) -> bool:
         return _is_loopback(self.host)
+
+    @property
+    def metrics_path(self) -> Path:
+        """The folder of the Prometheus files that all workers share."""
+        return self.instance_path / "metrics"
 
     @property
     def sockets(self) -> Path:
@@ -83,19 +90,17 @@ def from_environ(environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
+def environ_with(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process: our own, and `more`."""
+    return {**os.environ, **more}
+
+
 def sockets_folder(instance: Path) -> Path:
     """The instance folder, or a 0700 folder under the temp directory if too long."""
     if len(str(instance / "durable.sock").encode()) <= _LONGEST_SOCKET_PATH:
         return instance
-    name = f"rpl-{os.getuid()}-{abs(hash_of(str(instance))):x}"
+    name = f"rpl-{os.getuid()}-{zlib.crc32(str(instance).encode()):x}"
     return Path(tempfile.gettempdir()) / name
-
-
-def hash_of(text: str) -> int:
-    """A hash of a text that is the same in every process."""
-    import zlib
-
-    return zlib.crc32(text.encode())
 
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -159,9 +164,8 @@ def _secret_key(environ: Mapping[str, str], instance: Path, *, loopback: bool) -
 def _kept_secret(file: Path) -> str:
     """The key kept in the instance folder, made at the first start."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with open(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as f:
-            f.write(secrets.token_hex(32))
-    except FileExistsError:
-        pass
+    with contextlib.suppress(FileExistsError):
+        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        os.write(handle, secrets.token_hex(32).encode())
+        os.close(handle)
     return file.read_text()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import redis
 
@@ -54,5 +54,6 @@ def connect(
 
 
 def breaker_of(client: redis.Redis) -> Breaker:
-    breaker: Breaker = client.connection_pool.breaker
+    pool: Any = client.connection_pool
+    breaker: Breaker = pool.breaker
     return breaker

@@ -71,7 +71,7 @@ class GuardedClient(redis.Redis):
     """Tells the breaker of failures, and the tape of commands that were not sent."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        pool = self.connection_pool
+        pool: Any = self.connection_pool
         sink = recorder.current()
         trips = len(sink.trips) if sink else 0
         try:

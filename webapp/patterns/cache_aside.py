@@ -15,7 +15,8 @@ Keys
 
 Commands
     hit         1 round trip   EVALSHA fetch: GET, O(1)
-    miss        2 round trips  EVALSHA fetch: GET, GET, SET; EVALSHA store: GET, SET, DEL
+    miss        2 round trips  EVALSHA fetch: GET, GET, SET
+                               EVALSHA store: GET, SET, DEL
     invalidate  1 round trip   DEL value lease, O(1)
 
 Guarantees: after `invalidate` has returned, no reader gets a value loaded before the
@@ -76,9 +77,7 @@ class CacheAside:
     """The parameters of one cache; times in ms."""
 
     ttl_ms: int = 3_600_000
-    jitter: float = (
-        0.10  # TTLs are spread by up to this share, so they do not end at once
-    )
+    jitter: float = 0.10  # TTLs are longer by up to this share, so they end apart
     missing_ttl_ms: int = 30_000
     lease_ms: int = 10_000
 

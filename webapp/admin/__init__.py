@@ -1,0 +1,1 @@
+"""Reads and bounded changes of the keyspace, for pages that show keys. No Flask."""

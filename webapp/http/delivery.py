@@ -1,0 +1,121 @@
+"""Records each page and each htmx call, and hands its receipt to the browser.
+
+JSON calls are recorded only with `X-Tape: 1`, so load tests do not pay for it. Every
+request, recorded or not, has one deadline for all its Redis calls.
+"""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, current_app, g, render_template, request
+from werkzeug.wrappers import Request
+
+from webapp.connection import budget, recorder
+from webapp.connection.recorder import Recording
+from webapp.http import metrics, tape
+from webapp.settings import Settings
+
+REDIS_DEADLINE_S = 1.0
+DISTANCES_MS = (0, 1, 20, 80)
+_UNRECORDED = ("/static/", "/ws/", "/healthz", "/readyz", "/metrics", "/csp")
+
+
+class Recorder:
+    """WSGI middleware: sets the sink and the deadline, and always resets them."""
+
+    def __init__(self, wsgi_app: Any, *, demo: bool) -> None:
+        self.wsgi_app = wsgi_app
+        self.demo = demo
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        asked = Request(environ)
+        with ExitStack() as stack:
+            stack.enter_context(budget.limited_to(REDIS_DEADLINE_S))
+            if _is_recorded(asked):
+                stack.enter_context(recorder.recording(self._recording(asked)))
+            else:
+                stack.enter_context(recorder.unrecorded())
+            return self.wsgi_app(environ, start_response)
+
+    def _recording(self, asked: Request) -> Recording:
+        distance = asked.cookies.get("distance", "")
+        allowed = self.demo and distance in map(str, DISTANCES_MS)
+        return Recording(
+            cause=f"{asked.method} {asked.path}",
+            see_inside=asked.cookies.get("inside") == "1",
+            distance_ms=int(distance) if allowed else 0,
+        )
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.wsgi_app = Recorder(app.wsgi_app, demo=settings.demo)  # type: ignore[method-assign]
+    app.before_request(_begin)
+    app.after_request(_count)
+
+
+def page(template: str, **context: Any) -> str:
+    """A whole page, with its own receipt in it."""
+    return render_template(template, receipts=_own_receipts(), **context)
+
+
+def fragment(
+    template: str, *, recordings: Iterable[Recording] = (), **context: Any
+) -> str:
+    """A part of a page for htmx, with receipts out of band, oldest first."""
+    receipts = [*map(_receipt, recordings), *_own_receipts()]
+    return render_template(template, **context) + render_template(
+        "_receipts.html", receipts=receipts
+    )
+
+
+def json(body: Any, status: int = 200) -> Response:
+    """The body as it is, or with its receipt as `{data, tape}` if that was asked."""
+    if (own := recorder.current()) is not None:
+        body = {"data": body, "tape": _receipt(own)}
+    return Response(msgspec.json.encode(body), status, mimetype="application/json")
+
+
+def verdict(tone: str, text: str) -> None:
+    """What the receipt of this request says in one or two words."""
+    if (own := recorder.current()) is not None:
+        own.verdict = tone, text
+
+
+def housekeeping() -> None:
+    """This request is the page looking at itself: hidden on the tape by default."""
+    if (own := recorder.current()) is not None:
+        own.housekeeping = True
+
+
+def _own_receipts() -> list[tape.Receipt]:
+    own = recorder.current()
+    return [_receipt(own)] if own is not None and (own.trips or own.sql) else []
+
+
+def _receipt(recording: Recording) -> tape.Receipt:
+    settings: Settings = current_app.extensions["settings"]
+    page = request.blueprint or ""
+    return tape.receipt(recording, page=page, namespace=settings.namespace)
+
+
+def _is_recorded(asked: Request) -> bool:
+    if asked.path.startswith(_UNRECORDED):
+        return False
+    if asked.path.startswith("/api/"):
+        return asked.headers.get("X-Tape") == "1"
+    return True
+
+
+def _begin() -> None:
+    g.began = perf_counter()
+
+
+def _count(response: Response) -> Response:
+    endpoint = request.endpoint or "none"
+    if endpoint not in ("static", "live.socket") and "began" in g:
+        metrics.REQUESTS.labels(endpoint, str(response.status_code)).inc()
+        metrics.LATENCY.labels(endpoint).observe(perf_counter() - g.began)
+    return response

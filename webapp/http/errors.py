@@ -1,0 +1,115 @@
+"""From an exception to an answer: problem+json for the API, a page for people."""
+
+import logging
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, g, render_template, request
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WSGIResponse
+
+from webapp.shop.catalog import DatabaseBusy
+
+RETRY_AFTER_S = 1
+
+log = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """An answer that says what is wrong; raised by views, turned into HTTP here."""
+
+    def __init__(
+        self, status: int, title: str, detail: str, *, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+def init_app(app: Flask) -> None:
+    app.register_error_handler(Problem, answer)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(RedisError, _redis)
+    app.register_error_handler(DatabaseBusy, _busy)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def answer(problem: Problem) -> Response:
+    """The same problem for a program, for htmx, and for a person."""
+    if wants_json():
+        response = Response(
+            msgspec.json.encode(_body(problem)),
+            status=problem.status,
+            mimetype="application/problem+json",
+        )
+    else:
+        part = "_error.html" if request.headers.get("HX-Request") else "error.html"
+        html = render_template(
+            part, title=problem.title, detail=problem.detail, status=problem.status
+        )
+        response = Response(html, problem.status, mimetype="text/html")
+    response.headers["Cache-Control"] = "no-store"
+    if problem.retry_after_s is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_s)
+    return response
+
+
+def wants_json() -> bool:
+    if request.path.startswith(("/api/", "/healthz", "/readyz", "/ws/")):
+        return True
+    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return best == "application/json"
+
+
+def _body(problem: Problem) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": request.path,
+        "request_id": g.get("request_id"),
+    }
+
+
+def _http(error: HTTPException) -> WSGIResponse:
+    if error.code is None or error.code < 400:
+        return error.get_response()
+    problem = Problem(error.code, error.name, error.description or error.name)
+    response = answer(problem)
+    if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response
+
+
+def _redis(error: RedisError) -> Response:
+    log.warning("%s %s: %s", request.method, request.path, error)
+    return answer(
+        Problem(
+            503,
+            "Redis does not answer",
+            f"Redis said: {error}",
+            retry_after_s=RETRY_AFTER_S,
+        )
+    )
+
+
+def _busy(_: DatabaseBusy) -> Response:
+    return answer(
+        Problem(
+            503,
+            "The database is busy",
+            "Redis is away, and the database has as many readers as it may have.",
+            retry_after_s=RETRY_AFTER_S,
+        )
+    )
+
+
+def _unexpected(error: Exception) -> Response:
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return answer(
+        Problem(500, "Something went wrong", "The error was logged. Try again.")
+    )

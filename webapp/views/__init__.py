@@ -1,0 +1,1 @@
+"""One blueprint a page: parse, call one thing, render. No Redis command in here."""

@@ -1,0 +1,91 @@
+"""The products API. Its answers are the public interface: keep them stable."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from flask import Blueprint, Response, current_app, request
+
+from webapp.http import delivery, ids, metrics, openapi
+from webapp.http.errors import Problem
+from webapp.shop import queries
+from webapp.shop.catalog import Catalog
+
+bp = Blueprint("api", __name__, url_prefix="/api")
+
+_MOST_ITEMS = 100
+
+
+@bp.get("/products")
+def products() -> Response:
+    """Products ordered by id, a page at a time."""
+    slug = request.args.get("category") or None
+    if slug:
+        ids.name(slug, what="category")
+    after = ids.number(request.args.get("after") or "0", what="after")
+    limit = ids.bounded(
+        request.args.get("limit") or "20", what="limit", least=1, most=_MOST_ITEMS
+    )
+    engine = _catalog().engine
+    if slug and slug not in {c.slug for c in queries.categories(engine)}:
+        raise Problem(404, "No such category", f"There is no category {slug}.")
+    rows = queries.products(engine, category=slug, after=after, limit=limit + 1)
+    more = {"category": slug} if slug else {}
+    after_last = {"after": rows[limit - 1].id, "limit": limit} if rows[limit:] else None
+    response = delivery.json(
+        {
+            "items": rows[:limit],
+            "next": after_last and f"/api/products?{urlencode(more | after_last)}",
+        }
+    )
+    response.headers["X-Cache"] = "bypass"
+    return response
+
+
+@bp.get("/products/<product_id>")
+def product(product_id: str) -> Response:
+    """One product, read through the cache."""
+    number = ids.number(product_id, what="product")
+    read = _catalog().product(number)
+    if read.value is None:
+        raise Problem(404, "No such product", f"There is no product {number}.")
+    response = delivery.json(read.value)
+    response.headers["X-Cache"] = read.outcome
+    return response
+
+
+@bp.patch("/products/<product_id>")
+def edit(product_id: str) -> Response:
+    """Change price or stock; answers the product as it is now in the database."""
+    number = ids.number(product_id, what="product")
+    change = _body(openapi.ProductEdit)
+    if change.price_cents is None and change.stock is None:
+        raise Problem(400, "Nothing to change", "Name price_cents, stock or both.")
+    edited = _catalog().edit(
+        number, price_cents=change.price_cents, stock=change.stock
+    )
+    if edited is None:
+        raise Problem(404, "No such product", f"There is no product {number}.")
+    page = queries.product(_catalog().engine, number)
+    return delivery.json(page)
+
+
+@bp.get("/openapi.json")
+def document() -> Response:
+    """This interface as an OpenAPI 3.1 document."""
+    body = msgspec.json.encode(openapi.document())
+    return Response(body, mimetype="application/json")
+
+
+def _body(kind: Any) -> Any:
+    if request.mimetype != "application/json":
+        raise Problem(415, "Not JSON", "Send application/json.")
+    try:
+        return msgspec.json.decode(request.get_data(), type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Problem(400, "Unusable body", str(error)) from error
+
+
+def _catalog() -> Catalog:
+    catalog: Catalog = current_app.extensions["catalog"]
+    return catalog

@@ -1,0 +1,285 @@
+"""The product catalog: list, product, edit, and Break it."""
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, current_app, make_response, request
+from redis.exceptions import RedisError
+
+import webapp.patterns.cache_aside as cache_aside
+from webapp import keys
+from webapp.admin import keyspace
+from webapp.connection import recorder
+from webapp.connection.recorder import Recording
+from webapp.experiments.cache_aside import EXPERIMENTS, Bench
+from webapp.http import delivery, ids, sources, tape
+from webapp.http.errors import Problem
+from webapp.shop import queries
+from webapp.shop.catalog import Catalog
+from webapp.views import words
+
+bp = Blueprint("catalog", __name__, url_prefix="/catalog")
+
+_PER_PAGE = 6
+_SHOWN_FIRST = 1042  # what an empty page offers to open
+_MOST_KEYS = 12  # products whose keys one call may ask about
+_ENDING = 0.15  # of its TTL is left: the pill says so
+_TONES = {"hit": ("ok", "hit"), "miss": ("wait", "miss"), "bypass": ("no", "database")}
+
+_FILES = (
+    sources.python(Path(cache_aside.__file__), start="class CacheAside"),
+    sources.lua("cache_aside/fetch"),
+    sources.lua("cache_aside/store"),
+)
+
+
+class Served(msgspec.Struct):
+    """How long reads took, as this visitor saw them, in µs; None: not seen yet."""
+
+    verdict: str  # of this read: hit, miss or bypass
+    us: int  # of this read
+    last_miss_us: int | None
+    last_hit_us: int | None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times faster a hit was."""
+        if not self.last_miss_us or not self.last_hit_us:
+            return None
+        return self.last_miss_us / self.last_hit_us
+
+
+class KeyRow(msgspec.Struct):
+    namespace: str  # the quiet part of the name, "rpl:catalog:product:"
+    last: str  # the strong part, "{1042}"
+    name: str
+    type: str
+    bytes: int | None
+    ttl_ms: int | None
+    ttl_max_ms: int
+    slot: int
+    node: str
+    expired: bool = False
+
+
+class Pill(msgspec.Struct):
+    """Whether a product of the list has a copy in Redis."""
+
+    id: int
+    tone: str
+    text: str
+    ttl_ms: int | None
+    ttl_max_ms: int
+
+
+@bp.get("")
+def show() -> Response:
+    """The list, and an invitation to open a product."""
+    return _respond(None)
+
+
+@bp.get("/<product_id>")
+def product(product_id: str) -> Response:
+    """One product, read through the cache, above the list."""
+    number = ids.number(product_id, what="product")
+    began = perf_counter()
+    read = _catalog().product(number)
+    served = _served(read.outcome, round((perf_counter() - began) * 1e6))
+    delivery.verdict(*_TONES[read.outcome])
+    if read.value is None:
+        raise Problem(404, "No such product", f"There is no product {number}.")
+    response = _respond(read.value, served=served)
+    response.set_cookie("served", _kept(served), samesite="Lax", path="/catalog")
+    response.headers["X-Cache"] = read.outcome
+    return response
+
+
+@bp.post("/<product_id>")
+def edit(product_id: str) -> Response:
+    """Price and stock are saved, and the copy in Redis is gone."""
+    number = ids.number(product_id, what="product")
+    price_cents, stock, errors = _parse_edit()
+    if errors:
+        row = queries.product(_catalog().engine, number)
+        return _respond(row, form={**request.form, "errors": errors}, status=422)
+    edited = _catalog().edit(number, price_cents=price_cents, stock=stock)
+    if edited is None:
+        raise Problem(404, "No such product", f"There is no product {number}.")
+    if edited.invalidated:
+        delivery.verdict("ok", "invalidated")
+    else:
+        delivery.verdict("no", "not invalidated yet")
+    return _respond(edited.product, edited=edited)
+
+
+@bp.get("/keys")
+def show_keys() -> str:
+    """The keys of the products on the page, with their TTLs."""
+    delivery.housekeeping()
+    asked = request.args.get("ids", "").split(",")[:_MOST_KEYS]
+    numbers = [ids.number(i, what="product") for i in asked if i]
+    entries = [_catalog().entry(n) for n in numbers]
+    names = [name for e in entries for name in (e.value, e.lease)]
+    settings = current_app.extensions["settings"]
+    try:
+        found = keyspace.states(_catalog().cache, settings.namespace, names)
+    except RedisError as error:
+        return delivery.fragment("catalog/_keys.html", keys=None, error=str(error))
+    rows = [_key_row(state) for state in found]
+    by_name = {row.name: row for row in rows}
+    pills = [
+        _pill(n, by_name.get(e.value)) for n, e in zip(numbers, entries, strict=True)
+    ]
+    return delivery.fragment("catalog/_keys.html", keys=rows, pills=pills)
+
+
+@bp.post("/experiments/<name>")
+def run(name: str) -> Response:
+    """One Break it card after a real run; its receipts are on the tape."""
+    experiment = next((e for e in EXPERIMENTS if e.name == name), None)
+    if experiment is None:
+        raise Problem(404, "No such experiment", "There is no such Break it card.")
+    try:
+        controls = experiment.parse(request.form)
+    except ValueError as error:
+        raise Problem(400, "Out of bounds", str(error)) from error
+    settings = current_app.extensions["settings"]
+    catalog = _catalog()
+    bench = Bench(catalog.cache, catalog.engine, settings.namespace, _SHOWN_FIRST)
+    outcome = experiment.run(bench, **controls)
+    delivery.verdict(outcome.tone, outcome.verdict)
+    if request.headers.get("HX-Request"):
+        return make_response(
+            delivery.fragment(
+                "_xp.html",
+                recordings=outcome.recordings,
+                experiment=experiment,
+                controls=controls,
+                outcome=outcome,
+                step_receipts=receipts,
+            )
+        )
+    return _respond(None, outcomes={name: outcome})
+
+
+def _respond(
+    product: queries.ProductPage | queries.ProductRow | None,
+    *,
+    status: int = 200,
+    **more: Any,
+) -> Response:
+    context = _context(product) | more
+    if request.headers.get("HX-Request"):
+        html = delivery.fragment("catalog/_fragment.html", **context)
+    else:
+        html = delivery.page("catalog/show.html", **context)
+    return make_response(html, status)
+
+
+def _context(
+    product: queries.ProductPage | queries.ProductRow | None,
+) -> dict[str, Any]:
+    engine = _catalog().engine
+    slug = request.args.get("category") or None
+    if slug:
+        ids.name(slug, what="category")
+    after = ids.number(request.args.get("after") or "0", what="after")
+    with recorder.unrecorded():  # the shelf around the product is not the lesson
+        categories = queries.categories(engine)
+        if slug and slug not in {c.slug for c in categories}:
+            raise Problem(404, "No such category", f"There is no category {slug}.")
+        rows = queries.products(engine, category=slug, after=after, limit=_PER_PAGE + 1)
+    own = recorder.current()
+    receipt = _receipt(own) if own else None
+    return {
+        "product": product,
+        "served": None,
+        "products": rows[:_PER_PAGE],
+        "next_after": rows[_PER_PAGE - 1].id if len(rows) > _PER_PAGE else None,
+        "after": after,
+        "categories": categories,
+        "category": slug or "",
+        "experiments": EXPERIMENTS,
+        "outcomes": {},
+        "words": words.CACHE_ASIDE,
+        "sources": sources.with_badges(_FILES, receipt),
+        "first_product": _SHOWN_FIRST,
+    }
+
+
+def _parse_edit() -> tuple[int | None, int | None, dict[str, str]]:
+    """Price in cents, stock, and what is wrong with which field."""
+    errors: dict[str, str] = {}
+    price_cents = _cents(request.form.get("price", ""))
+    least, most = queries.PRICE_CENTS
+    if price_cents is None or not least <= price_cents <= most:
+        errors["price"] = f"A price from 0.01 to {most // 100:,}, for example 48.50."
+    text = request.form.get("stock", "").strip()
+    stock = int(text) if text.isdecimal() and len(text) < 10 else None
+    if stock is None or stock > queries.STOCK[1]:
+        errors["stock"] = f"A whole number from 0 to {queries.STOCK[1]:,}."
+    return price_cents, stock, errors
+
+
+def _cents(text: str) -> int | None:
+    whole, _, part = text.strip().partition(".")
+    if not (whole.isdecimal() and len(whole) < 10 and len(part) <= 2):
+        return None
+    if part and not part.isdecimal():
+        return None
+    return int(whole) * 100 + int(part.ljust(2, "0") or 0)
+
+
+def _served(outcome: str, us: int) -> Served:
+    """This read, beside the visitor's last ones from their own cookie."""
+    miss, _, hit = request.cookies.get("served", "").partition(".")
+    served = Served(outcome, us, _us(miss), _us(hit))
+    if outcome == "hit":
+        served.last_hit_us = us
+    elif outcome == "miss":
+        served.last_miss_us = us
+    return served
+
+
+def _kept(served: Served) -> str:
+    return f"{served.last_miss_us or ''}.{served.last_hit_us or ''}"
+
+
+def _us(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def _key_row(state: keyspace.KeyState) -> KeyRow:
+    head, brace, tail = state.key.partition("{")
+    family = state.family or keys.PRODUCT
+    return KeyRow(
+        namespace=head,
+        last=brace + tail,
+        name=state.key,
+        type="STR",
+        bytes=state.memory_bytes,
+        ttl_ms=state.ttl_ms,
+        ttl_max_ms=family.ttl_ms or 0,
+        slot=state.slot,
+        node=family.role,
+    )
+
+
+def _pill(product_id: int, row: KeyRow | None) -> Pill:
+    if row is None:
+        return Pill(product_id, "", "not cached", None, 0)
+    ending = row.ttl_ms is not None and row.ttl_ms < row.ttl_max_ms * _ENDING
+    tone, text = ("wait", "expires soon") if ending else ("ok", "cached")
+    return Pill(product_id, tone, text, row.ttl_ms, row.ttl_max_ms)
+
+
+def _receipt(recording: Recording) -> tape.Receipt:
+    namespace = current_app.extensions["settings"].namespace
+    return tape.receipt(recording, page="catalog", namespace=namespace)
+
+
+def _catalog() -> Catalog:
+    catalog: Catalog = current_app.extensions["catalog"]
+    return catalog

@@ -1,0 +1,33 @@
+"""Each room in plain words: what it is, when to use it, what it costs, when not to."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Words:
+    lead: str
+    use: tuple[str, ...]
+    costs: tuple[str, ...]
+    avoid: tuple[str, ...]
+
+
+CACHE_ASIDE = Words(
+    lead=(
+        "The application asks Redis first. If the answer is there, it is done. If not, "
+        "it reads the database and leaves a copy behind for the next reader."
+    ),
+    use=(
+        "reads far outnumber writes",
+        "a slightly old answer is fine for the TTL",
+        "the site must work with an empty cache",
+    ),
+    costs=(
+        "the first reader waits for the database",
+        "a write needs its own invalidation",
+        "an expiring hot key can start a stampede",
+    ),
+    avoid=(
+        "every read must see the last write",
+        "values change more often than they are read",
+    ),
+)
