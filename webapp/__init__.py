@@ -1,20 +1,15 @@
 """Redis Patterns Live: every classic Redis pattern as a working feature of one shop."""
 
 import logging
+from typing import TYPE_CHECKING
 
-from flask import Flask
-from redis.exceptions import RedisError
-from werkzeug.middleware.proxy_fix import ProxyFix
+if TYPE_CHECKING:
+    import redis
+    from flask import Flask
 
-from webapp import paths, scripts
-from webapp.connection.roles import Clients, connect
-from webapp.http import delivery, errors, guard, jinja, metrics
-from webapp.live import sockets
-from webapp.live.hub import Hub
-from webapp.settings import Settings
-from webapp.shop.catalog import Catalog
-from webapp.shop.database import open_database
-from webapp.views import api, catalog, ops, overview
+    from webapp.connection.roles import Clients
+    from webapp.settings import Settings
+    from webapp.shop.catalog import Catalog
 
 _LARGEST_BODY = 64 * 1024
 _MOST_FORM_PARTS = 50
@@ -23,11 +18,24 @@ _SPARE_CONNECTIONS = 8
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, *, clients: Clients | None = None) -> Flask:
+def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Flask":
     """Join the parts; the only place where they meet.
 
     `clients` are made from the settings' URLs unless they are given.
     """
+    # Imported here, so that who lifts webapp.patterns does not get Flask with it.
+    from flask import Flask
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    from webapp import paths
+    from webapp.connection.roles import connect
+    from webapp.http import delivery, errors, guard, jinja, metrics, shell
+    from webapp.live import sockets
+    from webapp.live.hub import Hub
+    from webapp.shop.catalog import Catalog
+    from webapp.shop.database import open_database
+    from webapp.views import api, catalog, ops, overview
+
     app = Flask(
         __name__,
         template_folder=str(paths.TEMPLATES),
@@ -56,6 +64,7 @@ def create_app(settings: Settings, *, clients: Clients | None = None) -> Flask:
     guard.init_app(app)
     jinja.init_app(app)
     delivery.init_app(app, settings)
+    shell.init_app(app, settings, clients)
     sockets.init_app(app, hub, settings)
     for view in (overview, catalog, api, ops):
         app.register_blueprint(view.bp)
@@ -66,15 +75,19 @@ def create_app(settings: Settings, *, clients: Clients | None = None) -> Flask:
     return app
 
 
-def _catch_up(clients: Clients, shop: Catalog) -> None:
+def _catch_up(clients: "Clients", shop: "Catalog") -> None:
     """Make good what Redis missed, now and each time it comes back."""
+    from redis.exceptions import RedisError
 
-    def catch_up() -> None:
-        scripts.preload(clients.cache)
-        shop.replay_outbox()
+    from webapp import scripts
+
+    def catch_up(client: "redis.Redis") -> None:
+        scripts.preload(client)
+        shop.replay_outbox(client)
 
     clients.breakers["cache"].before_close.append(catch_up)
     try:
-        catch_up()
+        catch_up(clients.cache)
+        clients.durable.ping()
     except RedisError as error:
-        log.warning("the cache does not answer at the start: %s", error)
+        log.warning("Redis does not answer at the start: %s", error)

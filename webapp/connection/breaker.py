@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import redis
 from redis.exceptions import ConnectionError, RedisError
 
 _PROBE_EVERY_S = 0.25
@@ -23,10 +24,10 @@ class BreakerOpen(ConnectionError):
 
 
 class Breaker:
-    def __init__(self, role: str, ping: Callable[[], None]) -> None:
+    def __init__(self, role: str, prober: redis.Redis) -> None:
         self.role = role
-        self.before_close: list[Callable[[], None]] = []
-        self._ping = ping  # raises RedisError while the server is away
+        self.before_close: list[Callable[[redis.Redis], None]] = []
+        self._prober = prober  # not guarded: it may ask while we are open
         self._lock = threading.Lock()
         self._opened_at: float | None = None
         self._reason = ""
@@ -66,9 +67,9 @@ class Breaker:
 
     def _is_back(self) -> bool:
         try:
-            self._ping()
+            self._prober.ping()
             for callback in self.before_close:
-                callback()
+                callback(self._prober)
         except RedisError:
             return False
         except Exception:

@@ -5,6 +5,7 @@ nothing when there is none. A round trip is one write to the server and the
 replies to it; a pipeline is one trip with many commands.
 """
 
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,6 +65,7 @@ class Recording:
     """What one cause made the app say to Redis and to the database."""
 
     cause: str
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
     see_inside: bool = False
     distance_ms: int = 0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -126,8 +128,8 @@ def last_command() -> Command | None:
 class RecordedConnection:
     """Mixed in before a redis-py connection class.
 
-    `node` names the server on the tape. Handshakes of new connections are muted:
-    they belong to the pool, not to the request that happened to need one.
+    `node` names the server on the tape. The HELLO of a new connection and the PING
+    of a health check are recorded too: the server saw them.
     """
 
     node = "redis"
@@ -138,18 +140,9 @@ class RecordedConnection:
     _sent_at: float = 0.0
     _charged_at: float = 0.0
     _timed = True
-    _muted = False
-
-    def on_connect_check_health(self, check_health: bool = True) -> None:
-        self._muted = True
-        try:
-            super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
-        finally:
-            self._muted = False
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
-        if not self._muted:
-            self._packed = [args]
+        self._packed = [args]
         super().send_command(*args, **kwargs)  # type: ignore[misc]
 
     def pack_commands(self, commands: Iterable[Sequence[Any]]) -> Any:
@@ -159,12 +152,11 @@ class RecordedConnection:
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         commands, self._packed = self._packed, None
-        if not self._muted:
-            if not self._sock:  # type: ignore[attr-defined]
-                self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
-            if check_health:
-                self.check_health()  # type: ignore[attr-defined]
-            self._begin(commands or ())
+        if not self._sock:  # type: ignore[attr-defined]
+            self.connect_check_health(check_health=False)  # type: ignore[attr-defined]
+        if check_health:
+            self.check_health()  # type: ignore[attr-defined]
+        self._begin(commands or ())
         try:
             super().send_packed_command(command, check_health=False)  # type: ignore[misc]
         except RedisError as error:
@@ -172,8 +164,6 @@ class RecordedConnection:
             raise
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        if self._muted:
-            return super().read_response(*args, **kwargs)  # type: ignore[misc]
         spent = budget.current()
         if spent is not None and "timeout" not in kwargs:
             kwargs["timeout"] = spent.timeout(self.socket_timeout)  # type: ignore[attr-defined]

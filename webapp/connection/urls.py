@@ -14,7 +14,7 @@ from redis.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, TimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
@@ -127,6 +127,7 @@ def _options() -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": READ_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
+        "driver_info": None,  # a handshake is one round trip, HELLO
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
 
@@ -136,14 +137,8 @@ def _guard(
 ) -> redis.Redis:
     own = {"node": role, "on_trip": staticmethod(on_trip) if on_trip else None}
     pool.connection_class = type(connection_class.__name__, (connection_class,), own)
-    prober = probe_client(url)
-    pool.breaker = Breaker(role, lambda: _ping(prober))
+    pool.breaker = Breaker(role, probe_client(url))
     return GuardedClient(connection_pool=pool)
-
-
-def _ping(client: redis.Redis) -> None:
-    if not client.ping():
-        raise RedisError("PING was not answered with PONG")
 
 
 @cache

@@ -12,7 +12,7 @@ _LARGEST = 2**31 - 1
 def number(text: str, *, what: str) -> int:
     """A decimal id. 400 for anything else, 404 where nothing can exist."""
     if not _DECIMAL.fullmatch(text):
-        raise Problem(400, "Not an id", f"{what}: a decimal number without leading zero.")
+        raise Problem(400, "Not an id", f"{what}: a number without leading zero.")
     if int(text) > _LARGEST:
         raise Problem(404, "Not found", f"There is no {what} with such a number.")
     return int(text)
@@ -30,4 +30,4 @@ def bounded(text: str, *, what: str, least: int, most: int) -> int:
     """A whole number within bounds, from a query or a form."""
     if _DECIMAL.fullmatch(text) and least <= int(text) <= most:
         return int(text)
-    raise Problem(400, "Out of bounds", f"{what}: a whole number from {least} to {most}.")
+    raise Problem(400, "Out of bounds", f"{what}: a number from {least} to {most}.")

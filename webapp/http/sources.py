@@ -1,4 +1,4 @@
-"""The running source, read once at start, highlighted, with badges that match the tape."""
+"""The running source, read once at start, with badges that match the tape."""
 
 import re
 from collections.abc import Iterable
@@ -65,7 +65,9 @@ def lua(name: str) -> File:
         Line(i + 1, h, _command(line))
         for i, (h, line) in enumerate(zip(html, text.splitlines(), strict=True))
     )
-    return File("Lua", f"lua/{name}.lua", "Runs as one step on the server", text, numbered)
+    return File(
+        "Lua", f"lua/{name}.lua", "Runs as one step on the server", text, numbered
+    )
 
 
 def with_badges(files: Iterable[File], receipt: Receipt | None) -> list[Source]:

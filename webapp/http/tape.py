@@ -6,7 +6,6 @@ here, so nothing raw leaves the process.
 """
 
 import re
-import secrets
 from datetime import datetime
 from typing import Any, Literal
 
@@ -113,7 +112,7 @@ def receipt(recording: Recording, *, page: str, namespace: str) -> Receipt:
         n += len(trip.commands)
     verdict = recording.verdict
     return Receipt(
-        id=secrets.token_hex(6),
+        id=recording.id,
         cause=recording.cause,
         page=page,
         started_at=recording.started_at,

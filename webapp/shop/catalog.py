@@ -72,9 +72,9 @@ class Catalog:
         outbox.clear(self.engine, [change.outbox_id])
         return Edited(change.product, invalidated=True)
 
-    def replay_outbox(self) -> int:
+    def replay_outbox(self, client: redis.Redis) -> int:
         """Delete the copies that writers could not delete; returns how many."""
-        return replay_outbox(self.engine, self.cache, self._namespace)
+        return replay_outbox(self.engine, client, self._namespace)
 
     def _load(self, product_id: int) -> queries.ProductPage | None:
         def load() -> queries.ProductPage | None:

@@ -4,12 +4,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
-from webapp.http import delivery, ids, metrics, openapi
+from webapp.http import delivery, ids, openapi, reads
 from webapp.http.errors import Problem
+from webapp.http.reads import catalog
 from webapp.shop import queries
-from webapp.shop.catalog import Catalog
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 
@@ -26,7 +26,7 @@ def products() -> Response:
     limit = ids.bounded(
         request.args.get("limit") or "20", what="limit", least=1, most=_MOST_ITEMS
     )
-    engine = _catalog().engine
+    engine = catalog().engine
     if slug and slug not in {c.slug for c in queries.categories(engine)}:
         raise Problem(404, "No such category", f"There is no category {slug}.")
     rows = queries.products(engine, category=slug, after=after, limit=limit + 1)
@@ -46,7 +46,7 @@ def products() -> Response:
 def product(product_id: str) -> Response:
     """One product, read through the cache."""
     number = ids.number(product_id, what="product")
-    read = _catalog().product(number)
+    read = reads.product(number)
     if read.value is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
     response = delivery.json(read.value)
@@ -61,12 +61,10 @@ def edit(product_id: str) -> Response:
     change = _body(openapi.ProductEdit)
     if change.price_cents is None and change.stock is None:
         raise Problem(400, "Nothing to change", "Name price_cents, stock or both.")
-    edited = _catalog().edit(
-        number, price_cents=change.price_cents, stock=change.stock
-    )
+    edited = catalog().edit(number, price_cents=change.price_cents, stock=change.stock)
     if edited is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
-    page = queries.product(_catalog().engine, number)
+    page = queries.product(catalog().engine, number)
     return delivery.json(page)
 
 
@@ -84,8 +82,3 @@ def _body(kind: Any) -> Any:
         return msgspec.json.decode(request.get_data(), type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Problem(400, "Unusable body", str(error)) from error
-
-
-def _catalog() -> Catalog:
-    catalog: Catalog = current_app.extensions["catalog"]
-    return catalog

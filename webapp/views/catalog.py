@@ -14,10 +14,10 @@ from webapp.admin import keyspace
 from webapp.connection import recorder
 from webapp.connection.recorder import Recording
 from webapp.experiments.cache_aside import EXPERIMENTS, Bench
-from webapp.http import delivery, ids, sources, tape
+from webapp.http import delivery, ids, reads, sources, tape
 from webapp.http.errors import Problem
+from webapp.http.reads import catalog
 from webapp.shop import queries
-from webapp.shop.catalog import Catalog
 from webapp.views import words
 
 bp = Blueprint("catalog", __name__, url_prefix="/catalog")
@@ -26,7 +26,6 @@ _PER_PAGE = 6
 _SHOWN_FIRST = 1042  # what an empty page offers to open
 _MOST_KEYS = 12  # products whose keys one call may ask about
 _ENDING = 0.15  # of its TTL is left: the pill says so
-_TONES = {"hit": ("ok", "hit"), "miss": ("wait", "miss"), "bypass": ("no", "database")}
 
 _FILES = (
     sources.python(Path(cache_aside.__file__), start="class CacheAside"),
@@ -85,9 +84,8 @@ def product(product_id: str) -> Response:
     """One product, read through the cache, above the list."""
     number = ids.number(product_id, what="product")
     began = perf_counter()
-    read = _catalog().product(number)
+    read = reads.product(number)
     served = _served(read.outcome, round((perf_counter() - began) * 1e6))
-    delivery.verdict(*_TONES[read.outcome])
     if read.value is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
     response = _respond(read.value, served=served)
@@ -102,9 +100,9 @@ def edit(product_id: str) -> Response:
     number = ids.number(product_id, what="product")
     price_cents, stock, errors = _parse_edit()
     if errors:
-        row = queries.product(_catalog().engine, number)
+        row = queries.product(catalog().engine, number)
         return _respond(row, form={**request.form, "errors": errors}, status=422)
-    edited = _catalog().edit(number, price_cents=price_cents, stock=stock)
+    edited = catalog().edit(number, price_cents=price_cents, stock=stock)
     if edited is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
     if edited.invalidated:
@@ -120,11 +118,11 @@ def show_keys() -> str:
     delivery.housekeeping()
     asked = request.args.get("ids", "").split(",")[:_MOST_KEYS]
     numbers = [ids.number(i, what="product") for i in asked if i]
-    entries = [_catalog().entry(n) for n in numbers]
+    entries = [catalog().entry(n) for n in numbers]
     names = [name for e in entries for name in (e.value, e.lease)]
     settings = current_app.extensions["settings"]
     try:
-        found = keyspace.states(_catalog().cache, settings.namespace, names)
+        found = keyspace.states(catalog().cache, settings.namespace, names)
     except RedisError as error:
         return delivery.fragment("catalog/_keys.html", keys=None, error=str(error))
     rows = [_key_row(state) for state in found]
@@ -146,8 +144,8 @@ def run(name: str) -> Response:
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
     settings = current_app.extensions["settings"]
-    catalog = _catalog()
-    bench = Bench(catalog.cache, catalog.engine, settings.namespace, _SHOWN_FIRST)
+    shop = catalog()
+    bench = Bench(shop.cache, shop.engine, settings.namespace, _SHOWN_FIRST)
     outcome = experiment.run(bench, **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
     if request.headers.get("HX-Request"):
@@ -158,7 +156,6 @@ def run(name: str) -> Response:
                 experiment=experiment,
                 controls=controls,
                 outcome=outcome,
-                step_receipts=receipts,
             )
         )
     return _respond(None, outcomes={name: outcome})
@@ -181,7 +178,7 @@ def _respond(
 def _context(
     product: queries.ProductPage | queries.ProductRow | None,
 ) -> dict[str, Any]:
-    engine = _catalog().engine
+    engine = catalog().engine
     slug = request.args.get("category") or None
     if slug:
         ids.name(slug, what="category")
@@ -278,8 +275,3 @@ def _pill(product_id: int, row: KeyRow | None) -> Pill:
 def _receipt(recording: Recording) -> tape.Receipt:
     namespace = current_app.extensions["settings"].namespace
     return tape.receipt(recording, page="catalog", namespace=namespace)
-
-
-def _catalog() -> Catalog:
-    catalog: Catalog = current_app.extensions["catalog"]
-    return catalog

@@ -1,5 +1,7 @@
 """Every page as a tile, and the controls of the demo as a whole."""
 
+from typing import Any
+
 from flask import Blueprint, Response, current_app, redirect, request, url_for
 
 from webapp.admin import keyspace
@@ -51,12 +53,12 @@ def reset() -> Response | str:
         namespace = _settings().namespace
         servers = {id(c.connection_pool): c for _, c in clients.items()}.values()
         removed = sum(keyspace.remove_namespace(c, namespace) for c in servers)
-        catalog.replay_outbox()
+        catalog.replay_outbox(clients.cache)
     delivery.verdict("ok", f"{removed} keys removed")
     return _back("overview/_reset.html", removed=removed, restored=len(restored))
 
 
-def _back(template: str, **context: object) -> Response | str:
+def _back(template: str, **context: Any) -> Response | str:
     """The fragment for htmx, the page again for a browser without it."""
     if request.headers.get("HX-Request"):
         return delivery.fragment(template, **context)

@@ -1,0 +1,190 @@
+"""Fixtures of all tiers: a seeded database, servers of our own, the app itself."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+
+from webapp import create_app
+from webapp.connection.roles import Clients
+from webapp.settings import Settings, from_environ
+from webapp.shop.database import open_database
+from webapp.shop.seed import seed
+
+ROOT = Path(__file__).parent.parent
+
+
+def wait_until(holds: Callable[[], Any], *, within_s: float = 5.0) -> Any:
+    """Poll until something true comes back; fails with the last answer."""
+    deadline = time.monotonic() + within_s
+    while not (answer := holds()):
+        assert time.monotonic() < deadline, f"still {answer!r} after {within_s} s"
+        time.sleep(0.02)
+    return answer
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded shop database, made once; tests copy it."""
+    file = tmp_path_factory.mktemp("seeded") / "shop.db"
+    engine = open_database(f"sqlite:///{file}")
+    seed(engine, lambda done, total: None)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return file
+
+
+@pytest.fixture
+def instance(tmp_path: Path, seeded: Path) -> Path:
+    """An instance folder with a shop of its own."""
+    folder = tmp_path / "instance"
+    folder.mkdir(mode=0o700)
+    shutil.copy(seeded, folder / "shop.db")
+    return folder
+
+
+@pytest.fixture
+def settings(instance: Path) -> Settings:
+    fake = f"fake://{instance}"
+    return from_environ(
+        {"INSTANCE_PATH": str(instance), "REDIS_URL": fake, "DEMO": "1"}
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    app = create_app(settings)
+    yield app
+    clients: Clients = app.extensions["clients"]
+    clients.close()
+    app.extensions["catalog"].engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@dataclass
+class RedisProcess:
+    """A server of our own on a unix socket; may be killed and started again."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+    options: tuple[str, ...] = ()
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> None:
+        command = ["redis-server", "--port", "0", "--unixsocket", str(self.socket)]
+        command += ["--save", "", "--dir", str(self.folder), *self.options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(self.answers)
+
+    def answers(self) -> bool:
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.socket))
+
+    def send(self, sign: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(sign)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    server = RedisProcess(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@dataclass
+class Served:
+    """The web server as it runs for users, without the launcher around it."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    environ: dict[str, str] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@contextmanager
+def served(instance: Path, redis_url: str, *, workers: int = 1) -> Iterator[Served]:
+    """gunicorn with this app, on a free port; quiet but for what is asked of it."""
+    port = free_port()
+    metrics = instance / "metrics"
+    metrics.mkdir(exist_ok=True)
+    environ = os.environ | {
+        "INSTANCE_PATH": str(instance),
+        "REDIS_URL": redis_url,
+        "PORT": str(port),
+        "WORKERS": str(workers),
+        "DEMO": "1",
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+    }
+    config, target = "python:webapp.http.gunicorn", "webapp.http.gunicorn:make_app()"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "-c", config, target], cwd=ROOT, env=environ
+    )
+    app = Served(port, process, environ)
+    try:
+        wait_until(lambda: _is_alive(app.url), within_s=20)
+        yield app
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _is_alive(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

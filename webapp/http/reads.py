@@ -1,0 +1,28 @@
+"""A product read through the cache, counted, and named on the tape."""
+
+from flask import current_app, request
+
+from webapp.http import delivery, metrics
+from webapp.patterns.cache_aside import Read
+from webapp.shop.catalog import Catalog
+from webapp.shop.queries import ProductPage
+
+_VERDICTS = {
+    "hit": ("ok", "hit"),
+    "miss": ("wait", "miss"),
+    "bypass": ("no", "database"),
+}
+
+
+def catalog() -> Catalog:
+    """This app's catalog."""
+    found: Catalog = current_app.extensions["catalog"]
+    return found
+
+
+def product(product_id: int) -> Read[ProductPage]:
+    read = catalog().product(product_id)
+    traffic = "shopper" if request.headers.get("X-Shopper") else "visitor"
+    metrics.CACHE_READS.labels("cache_aside", read.outcome, traffic).inc()
+    delivery.verdict(*_VERDICTS[read.outcome])
+    return read
