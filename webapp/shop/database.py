@@ -24,6 +24,7 @@ from sqlalchemy import (
 from webapp.connection import recorder
 
 Value = int | str | None | tuple[int, ...]
+Found = Row[*tuple[Any, ...]]
 
 _KEPT = 16  # connections that stay open
 _MOST = 64  # connections at once: one for each thread of a worker
@@ -75,12 +76,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
     It takes SQLite's write lock at once. A transaction that reads first and asks
     for the lock later fails if another writer committed in between.
     """
-    with engine.connect().execution_options(**{_BEGIN: "IMMEDIATE"}) as connection:
-        with connection.begin():
-            yield connection
+    connection = engine.connect().execution_options(**{_BEGIN: "IMMEDIATE"})
+    with connection, connection.begin():
+        yield connection
 
 
-def run(connection: Connection, sql: str, **values: Value) -> list[Row[Any]]:
+def run(connection: Connection, sql: str, **values: Value) -> list[Found]:
     """Run one statement and note it, with its time, for the tape.
 
     Returns its rows, none for a statement that returns none. A tuple stands for a

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine
 
 from webapp.shop import outbox
 from webapp.shop.database import reading, run, writing
@@ -65,13 +65,13 @@ class Edit(msgspec.Struct, frozen=True):
 def product(engine: Engine, id: int) -> ProductPage | None:
     """Everything on a product's page, from one snapshot: four statements."""
     with reading(engine) as connection:
-        row = _product_row(connection, id)
-        if row is None:
+        rows = run(connection, f"{_PRODUCT_ROW} WHERE product.id = :id", id=id)
+        if not rows:
             return None
         return ProductPage(
-            *row,
+            **rows[0]._asdict(),
             rating=_rating(connection, id),
-            sales_rank=_sales_rank(connection, id, row.category),
+            sales_rank=_sales_rank(connection, id, rows[0].category),
             bought_with=_bought_with(connection, id),
         )
 
@@ -87,7 +87,7 @@ def products(
         of_category = "AND category.slug = :category"
     sql = f"""{_PRODUCT_ROW}
        WHERE product.id > :after {of_category}
-       ORDER BY product.id LIMIT :limit"""  # noqa: S608 - fixed fragments
+       ORDER BY product.id LIMIT :limit"""
     with reading(engine) as connection:
         return [ProductRow(*row) for row in run(connection, sql, **values)]
 
@@ -115,28 +115,25 @@ def edit_product(
     changes = {name: value for name, value in given.items() if value is not None}
     assignments = "".join(f"{name} = :{name}, " for name in changes)
     sql = f"""UPDATE product SET {assignments}version = version + 1
-       WHERE id = :id RETURNING id"""  # noqa: S608 - fixed column names
+       WHERE id = :id
+       RETURNING id, name,
+         (SELECT slug FROM category WHERE category.id = product.category_id),
+         price_cents, stock, version"""  # noqa: S608 - fixed column names
     with writing(engine) as connection:
-        if not run(connection, sql, id=id, **changes):
+        rows = run(connection, sql, id=id, **changes)
+        if not rows:
             return None
-        outbox_id = outbox.record(connection, id)
-        row = _product_row(connection, id)
-    return Edit(ProductRow(*row), outbox_id) if row else None
-
-
-def _product_row(connection: Connection, id: int) -> Row[Any] | None:
-    rows = run(connection, f"{_PRODUCT_ROW} WHERE product.id = :id", id=id)
-    return rows[0] if rows else None
+        return Edit(ProductRow(*rows[0]), outbox.record(connection, id))
 
 
 def _rating(connection: Connection, id: int) -> Rating:
     [row] = run(
         connection,
-        """SELECT sum(votes) AS count, 1.0 * sum(stars * votes) / sum(votes) AS average
+        """SELECT sum(votes) AS voters, 1.0 * sum(stars * votes) / sum(votes) AS average
            FROM rating WHERE product_id = :id""",
         id=id,
     )
-    return Rating(int(row.count or 0), round(float(row.average or 0), 2))
+    return Rating(int(row.voters or 0), round(float(row.average or 0), 2))
 
 
 def _sales_rank(connection: Connection, id: int, category: str) -> int:

@@ -5,6 +5,7 @@ generator, integer weights, fixed dates.
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, islice
 from itertools import product as combinations
@@ -27,7 +28,7 @@ WINDOW_MS = 30 * 24 * 3_600_000  # the time in which all orders were placed
 
 _SEED = 1042
 _CHUNK = 10_000  # rows inserted at once
-_ATTEMPTS = 12  # each waits for a lock as long as the database allows
+_PATIENCE_S = 60  # for another process that seeds
 _ORDER_SIZES = range(1, 6)  # lines
 _COMPANIONS = 6  # products that a product is often bought with
 _OPINIONS = (  # percent of the votes for one to five stars
@@ -55,7 +56,8 @@ def seed(engine: Engine, progress: Progress) -> None:
     Calls `progress(done, total)` with order lines. A process that is killed leaves
     nothing behind; of two that seed at once, one works and the other waits.
     """
-    for attempt in range(_ATTEMPTS):
+    give_up_at = time.monotonic() + _PATIENCE_S
+    while True:
         try:
             with writing(engine) as connection:
                 models.metadata.create_all(connection)
@@ -63,7 +65,7 @@ def seed(engine: Engine, progress: Progress) -> None:
                     _fill(connection, progress)
             return
         except OperationalError as error:
-            if attempt == _ATTEMPTS - 1 or not _is_busy(error):
+            if not _is_busy(error) or time.monotonic() > give_up_at:
                 raise
 
 

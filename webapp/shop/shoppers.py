@@ -1,0 +1,145 @@
+"""Simulated shoppers: a process that uses the shop over HTTP, as people would.
+
+They mostly look at products, few of them often and many rarely, sometimes at a
+list, and now and then one sells out or is delivered. One connection carries all of
+it: an app that is slower than the pace gets fewer requests, not more at once.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from bisect import bisect
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from itertools import accumulate
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
+
+from webapp.settings import Settings, from_environ
+from webapp.shop.assortment import CATEGORIES
+from webapp.shop.seed import FEATURED_IDS, PRODUCTS
+
+RATES = (0, 2, 50)  # requests a second
+DEFAULT_RATE = 2
+
+_EDITS = 1 / 200  # share of the requests
+_LISTS = 1 / 10
+_HEADERS = {
+    "X-Shopper": "1",
+    "Sec-Fetch-Site": "same-origin",
+    "Content-Type": "application/json",
+}
+_TIMEOUT_S = 10.0
+_LONGEST_NAP_S = 0.1  # how late a stop or a new rate may be noticed, at most
+_LATEST_S = 1.0  # an app that was slow is not flooded with what was missed
+_FIRST_BACKOFF_S = 0.25  # while the app is away, doubled each time
+_LONGEST_BACKOFF_S = 5.0
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
+_POPULARITY = list(accumulate(1 / rank for rank in range(1, PRODUCTS + 1)))
+
+
+def read_rate(instance: Path) -> int:
+    """Requests a second as last chosen; the default where nobody chose."""
+    try:
+        rate = int((instance / "shoppers").read_text())
+    except (OSError, ValueError):
+        return DEFAULT_RATE
+    return rate if rate in RATES else DEFAULT_RATE
+
+
+def write_rate(instance: Path, rate: int) -> None:
+    """Choose a rate; the shoppers notice within a second. Raises ValueError."""
+    if rate not in RATES:
+        raise ValueError(f"shoppers: one of {RATES}, not {rate}")
+    draft = instance / f"shoppers.{os.getpid()}"
+    draft.write_text(f"{rate}\n")
+    draft.replace(instance / "shoppers")
+
+
+def run(base_url: str, read_rate: Callable[[], int], stop: Callable[[], bool]) -> None:
+    """Send requests at the rate that `read_rate` says, until `stop`."""
+    rate, read_at = 0, 0.0
+    due = time.monotonic()
+    backoff = _FIRST_BACKOFF_S
+    with closing(Shopper(base_url)) as shopper:
+        while not stop():
+            now = time.monotonic()
+            if now >= read_at:
+                rate, read_at = read_rate(), now + 1
+            if now < due:
+                time.sleep(min(due - now, _LONGEST_NAP_S))
+            elif rate == 0:
+                due = now + _LONGEST_NAP_S
+            elif shopper.visit():
+                due = max(due + 1 / rate, now - _LATEST_S)
+                backoff = _FIRST_BACKOFF_S
+            else:
+                due = now + backoff
+                backoff = min(2 * backoff, _LONGEST_BACKOFF_S)
+
+
+class Shopper:
+    """One connection to the shop, and what to do next on it."""
+
+    def __init__(self, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        self._connection = HTTPConnection(
+            parts.hostname or "", parts.port, timeout=_TIMEOUT_S
+        )
+        self._rng = Random()
+
+    def visit(self) -> bool:
+        """Make one request; false if the app is away or asks to come back later."""
+        method, path, body = choose(self._rng)
+        try:
+            self._connection.request(method, path, body, _HEADERS)
+            response = self._connection.getresponse()
+            response.read()
+        except (OSError, HTTPException):
+            self._connection.close()
+            return False
+        return response.status < 500
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def choose(rng: Random) -> tuple[str, str, str | None]:
+    """Method, path and body of a request."""
+    what = rng.random()
+    if what < _EDITS:
+        # Any product alike, so that the one somebody looks at seldom changes.
+        body = json.dumps({"stock": rng.randrange(100)})
+        return "PATCH", f"/api/products/{rng.randint(1, PRODUCTS)}", body
+    if what < _EDITS + _LISTS:
+        slug = rng.choice(CATEGORIES).slug
+        return "GET", f"/api/products?category={slug}&limit=20", None
+    return "GET", f"/api/products/{_popular(rng)}", None
+
+
+def _popular(rng: Random) -> int:
+    """A product id: the featured ones most of all, each next one less (Zipf)."""
+    place = bisect(_POPULARITY, rng.random() * _POPULARITY[-1])
+    return (FEATURED_IDS.start - 1 + place) % PRODUCTS + 1
+
+
+def main(settings: Settings) -> None:
+    """Shop at the app of these settings until SIGTERM or SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    rate = partial(read_rate, settings.instance_path)
+    run(_base_url(settings), rate, stop=lambda: False)
+
+
+def _base_url(settings: Settings) -> str:
+    host = _WILDCARDS.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+if __name__ == "__main__":
+    main(from_environ())
