@@ -1,0 +1,179 @@
+"""What templates may call: numbers for people, and the shapes of small charts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+
+_UNKNOWN = "\u2013"
+_SPACE = "\u00a0"  # keeps a number and its unit on one line
+_QUIET = 8  # a chart is at least this tall in requests, so that one is not a tower
+
+
+def thousands(number: int | None) -> str:
+    """1284 -> '1,284'; nothing known -> a dash."""
+    return _UNKNOWN if number is None else f"{number:,}"
+
+
+def microseconds(us: int | None) -> tuple[str, str]:
+    """Number and unit apart: 127 -> ('127', 'µs'), 128400 -> ('128.4', 'ms')."""
+    if us is None:
+        return _UNKNOWN, ""
+    if us < 1_000:
+        return str(us), "µs"
+    return _milliseconds(us)
+
+
+def duration(us: int | None) -> str:
+    """127 -> '127 µs', 128400 -> '128.4 ms', 1930000 -> '1.93 s'."""
+    return _SPACE.join(microseconds(us)).strip()
+
+
+def total(us: int | None) -> str:
+    """Like `duration`, but never in µs, so that sums compare: 310 -> '0.31 ms'."""
+    return _UNKNOWN if us is None else _SPACE.join(_milliseconds(us))
+
+
+def _milliseconds(us: int) -> tuple[str, str]:
+    if us >= 1_000_000:
+        return f"{us / 1e6:.3g}", "s"
+    return f"{us / 1e3:.{2 if us < 10_000 else 1}f}", "ms"
+
+
+def size(count: int | None, unit: str | None = None) -> str:
+    """412 -> '412 B', 2969 -> '2.9 KB'; a `unit` fixes the scale and is left out."""
+    if count is None:
+        return _UNKNOWN
+    scale = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+    name = unit or next((n for n in ("GB", "MB", "KB") if count >= scale[n]), "B")
+    number = f"{count / scale[name]:.1f}".removesuffix(".0")
+    return number if unit else f"{number}{_SPACE}{name}"
+
+
+def price(cents: int) -> str:
+    """4850 -> '€ 48.50'."""
+    return f"€{_SPACE}{cents // 100:,}.{cents % 100:02}"
+
+
+def percent(share: float | None) -> str:
+    """0.942 -> '94.2 %'."""
+    return _UNKNOWN if share is None else f"{share * 100:.1f}{_SPACE}%"
+
+
+def clock(ms: int) -> str:
+    """301000 -> '5:01'; a part of a second counts as one, as TTL does."""
+    seconds = -(-ms // 1000)
+    return f"{seconds // 60}:{seconds % 60:02}"
+
+
+def plural(count: int, one: str) -> str:
+    """(1, 'key') -> '1 key', (412, 'key') -> '412 keys'."""
+    if count != 1:
+        one = f"{one}es" if one.endswith("s") else f"{one}s"
+    return f"{count:,} {one}"
+
+
+def line(series: Sequence[float], width: int, height: int) -> str:
+    """The `d` of an SVG path through the series, which fills the box."""
+    if len(series) < 2:
+        return ""
+    low, high = min(series), max(series)
+    step, span = (width - 4) / (len(series) - 1), (high - low) or 1
+    ys = [2 + (height - 4) * (1 - (value - low) / span) for value in series]
+    points = (f"{i * step:.1f} {y:.1f}" for i, y in enumerate(ys))
+    return "M" + "L".join(points)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    x: float
+    y: float
+    width: float
+    height: float
+    tone: str
+
+
+def bars(strip: Any, count: int, width: int, height: int) -> list[Bar]:
+    """Stacked bars of hits, misses and bypasses, oldest first, one pixel apart."""
+    columns = [
+        [sum(part) for part in parts]
+        for parts in zip(
+            *(_chunks(s, count) for s in (strip.hits, strip.misses, strip.bypasses)),
+            strict=True,
+        )
+    ]
+    tallest = max([_QUIET, *map(sum, columns)])
+    step = width / count
+    drawn = []
+    for i, column in enumerate(columns):
+        y = float(height)
+        for amount, tone in zip(column, ("ok", "wait", "no"), strict=True):
+            if amount:
+                tall = amount * height / tallest
+                y -= tall
+                drawn.append(
+                    Bar(
+                        round(i * step, 1),
+                        round(y, 1),
+                        round(step * 0.78, 1),
+                        round(max(tall - 1, 1), 1),
+                        tone,
+                    )
+                )
+    return drawn
+
+
+def _chunks(series: Sequence[int], count: int) -> list[Sequence[int]]:
+    width = max(1, len(series) // count)
+    return [series[i * width : (i + 1) * width] for i in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayStep:
+    actor: str
+    side: int  # which of the actors, from 0
+    step: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    title: str
+    steps: list[ReplayStep]
+
+
+def replays(lanes: Sequence[Any]) -> list[Replay]:
+    """Lanes of the same `group` as one list of steps in the order they ran."""
+    groups: dict[str, list[Any]] = {}
+    for lane in lanes:
+        groups.setdefault(getattr(lane, "group", ""), []).append(lane)
+    return [
+        Replay(
+            title,
+            sorted(
+                (
+                    ReplayStep(lane.actor, side, step)
+                    for side, lane in enumerate(members)
+                    for step in lane.steps
+                ),
+                key=lambda taken: taken.step.n,
+            ),
+        )
+        for title, members in groups.items()
+    ]
+
+
+def init_app(app: Flask) -> None:
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters.update(
+        bytes=size,
+        clock=clock,
+        duration=duration,
+        microseconds=microseconds,
+        percent=percent,
+        price=price,
+        thousands=thousands,
+        total=total,
+    )
+    app.jinja_env.globals.update(bars=bars, line=line, plural=plural, replays=replays)
