@@ -1,0 +1,231 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from webapp.shop import shoppers
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class Shop:
+    """A web server that answers everything and remembers what it was asked."""
+
+    port: int = 0
+    status: int = 200
+    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    connections: set[tuple[str, int]] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def opened(shop: Shop) -> Iterator[Shop]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            shop.connections.add(self.client_address)
+            shop.asked.append((self.command, self.path, dict(self.headers)))
+            self.send_response(shop.status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_PATCH = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", shop.port), Handler)
+    server.daemon_threads = True
+    shop.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield shop
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with opened(Shop()) as shop:
+        yield shop
+
+
+def run_until(shop: Shop, done: Callable[[], bool], rate: int = 50) -> float:
+    """Let them shop until it is done, ten seconds at most; returns the seconds."""
+    started = time.monotonic()
+    shoppers.run(
+        shop.url, lambda: rate, lambda: done() or time.monotonic() > started + 10
+    )
+    assert done()
+    return time.monotonic() - started
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def test_the_rate_is_2_where_nobody_chose(tmp_path: Path) -> None:
+    assert shoppers.read_rate(tmp_path) == 2
+
+
+@pytest.mark.parametrize("rate", [0, 2, 50])
+def test_a_chosen_rate_is_read_back(tmp_path: Path, rate: int) -> None:
+    shoppers.write_rate(tmp_path, rate)
+    assert shoppers.read_rate(tmp_path) == rate
+
+
+@pytest.mark.parametrize("rate", [-1, 3, 1_000])
+def test_other_rates_are_refused(tmp_path: Path, rate: int) -> None:
+    with pytest.raises(ValueError, match="one of"):
+        shoppers.write_rate(tmp_path, rate)
+
+
+@pytest.mark.parametrize("content", ["", "fifty", "7", "50\n50", "\xff"])
+def test_a_spoilt_file_means_the_default(tmp_path: Path, content: str) -> None:
+    (tmp_path / "shoppers").write_bytes(content.encode("latin-1"))
+    assert shoppers.read_rate(tmp_path) == 2
+
+
+def test_requests_say_that_they_are_a_shoppers(shop: Shop) -> None:
+    run_until(shop, lambda: len(shop.asked) >= 1)
+    headers = shop.asked[0][2]
+    assert headers["X-Shopper"] == "1"
+    assert headers["Sec-Fetch-Site"] == "same-origin"
+
+
+def test_all_requests_use_one_connection(shop: Shop) -> None:
+    run_until(shop, lambda: len(shop.asked) >= 20)
+    assert len(shop.connections) == 1
+
+
+def test_50_a_second_are_50_a_second(shop: Shop) -> None:
+    took_s = run_until(shop, lambda: len(shop.asked) >= 51)
+    assert 0.9 < took_s < 2.0
+
+
+def test_2_a_second_are_2_a_second(shop: Shop) -> None:
+    took_s = run_until(shop, lambda: len(shop.asked) >= 4, rate=2)
+    assert 1.4 < took_s < 2.5
+
+
+def test_rate_0_sends_nothing(shop: Shop) -> None:
+    rounds = iter(range(5))
+    run_until(shop, lambda: next(rounds, None) is None, rate=0)
+    assert shop.asked == []
+
+
+def test_a_new_rate_is_noticed_within_a_second(shop: Shop) -> None:
+    rates = iter([0])
+    started = time.monotonic()
+    shoppers.run(
+        shop.url,
+        lambda: next(rates, 50),
+        lambda: bool(shop.asked) or time.monotonic() > started + 10,
+    )
+    assert time.monotonic() - started < 1.6
+
+
+def test_an_app_that_comes_back_is_found_again() -> None:
+    shop = Shop()
+    with opened(shop):
+        pass
+    stopped = threading.Event()
+    thread = threading.Thread(
+        target=shoppers.run, args=(shop.url, lambda: 50, stopped.is_set)
+    )
+    thread.start()
+    try:
+        with opened(shop):
+            deadline = time.monotonic() + 10
+            while not shop.asked and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert shop.asked
+            stopped.set()
+            thread.join()
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("away", [True, False], ids=["refuses", "answers 503"])
+def test_an_app_that_is_away_is_tried_ever_more_seldom(
+    away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+    visit = shoppers.Shopper.visit
+    monkeypatch.setattr(
+        shoppers.Shopper,
+        "visit",
+        lambda self: tries.append(time.monotonic()) or visit(self),
+    )
+    with opened(Shop(status=503)) as shop:
+        target = Shop(port=free_port()) if away else shop
+        run_until(target, lambda: len(tries) >= 3)
+    assert tries[1] - tries[0] >= 0.25
+    assert tries[2] - tries[1] >= 0.5
+
+
+def test_few_products_are_wanted_much_and_1042_most() -> None:
+    rng = Random(1)
+    paths = Counter(shoppers.choose(rng)[1] for _ in range(20_000))
+    favourite, wanted = paths.most_common(1)[0]
+    assert favourite == "/api/products/1042"
+    assert 0.07 < wanted / 20_000 < 0.13
+    assert len(paths) > 1_500
+
+
+def test_one_request_in_200_edits_the_stock() -> None:
+    rng = Random(1)
+    requests = [shoppers.choose(rng) for _ in range(20_000)]
+    edits = [body for method, _, body in requests if method == "PATCH"]
+    assert 60 < len(edits) < 140
+    assert all(body and body.startswith('{"stock": ') for body in edits)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_the_process_ends_at_once_when_told_to(
+    shop: Shop, tmp_path: Path, sign: signal.Signals
+) -> None:
+    environ = os.environ | {
+        "INSTANCE_PATH": str(tmp_path),
+        "HOST": "127.0.0.1",
+        "PORT": str(shop.port),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "webapp.shop.shoppers"], cwd=ROOT, env=environ
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not shop.asked and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert shop.asked
+        process.send_signal(sign)
+        assert process.wait(2) == 0
+    finally:
+        process.kill()
+        process.wait()
