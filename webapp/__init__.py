@@ -57,7 +57,8 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     shop = Catalog(
         open_database(settings.database_url), clients.cache, settings.namespace
     )
-    hub = Hub(settings)
+    live = app.jinja_env.get_template  # outside any request: no context processors
+    hub = Hub(settings, render=lambda now: live("_live.html").render(vitals=now))
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
 
     errors.init_app(app)
@@ -65,7 +66,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     jinja.init_app(app)
     delivery.init_app(app, settings)
     shell.init_app(app, settings, clients)
-    sockets.init_app(app, hub, settings)
+    sockets.init_app(app, hub)
     for view in (overview, catalog, api, ops):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:

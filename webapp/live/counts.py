@@ -1,0 +1,77 @@
+"""All workers' counts, read from the Prometheus files that they share."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+
+from prometheus_client import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_READS = "rpl_cache_reads_total"
+_TRIPS = "rpl_redis_trip_seconds_bucket"
+_OUTCOMES = {"hit": "hits", "miss": "misses", "bypass": "bypasses"}
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Totals since the files began or, from `since`, what was added."""
+
+    hits: int = 0
+    misses: int = 0
+    bypasses: int = 0
+    by_shoppers: int = 0  # of these reads, those of the simulated shoppers
+    trips: Mapping[float, int] = field(default_factory=dict)  # at most so many seconds
+
+    def since(self, before: "Counts") -> "Counts":
+        """What was added; nothing where the totals began anew in between."""
+        trips = {le: n - before.trips.get(le, 0) for le, n in self.trips.items()}
+        added = {name: getattr(self, name) - getattr(before, name) for name in _READ}
+        if min(0, *added.values(), *trips.values()) < 0:
+            return Counts()
+        return Counts(**added, trips=trips)
+
+
+_READ = tuple(f.name for f in fields(Counts) if f.name != "trips")
+
+
+def read(folder: Path) -> Counts:
+    """The totals of every worker there was; zeros where the folder is missing."""
+    reads: Counter[str] = Counter()
+    trips: Counter[float] = Counter()
+    for metric in _metrics(folder):
+        for sample in metric.samples:
+            if sample.name == _TRIPS:
+                trips[float(sample.labels["le"])] += int(sample.value)
+            elif sample.name == _READS:
+                reads[_OUTCOMES[sample.labels["outcome"]]] += int(sample.value)
+                if sample.labels["traffic"] == "shopper":
+                    reads["by_shoppers"] += int(sample.value)
+    return Counts(**reads, trips=trips)
+
+
+def percentile_us(seconds: Iterable[Counts], share: float) -> int | None:
+    """The trip time that this share of all the trips kept to; None without a trip.
+
+    Linear within a bucket; a trip longer than the last bound counts as that long.
+    """
+    trips: Counter[float] = Counter()
+    for second in seconds:
+        trips.update(second.trips)
+    wanted = trips[inf] * share
+    if not wanted:
+        return None
+    bounds = [(0.0, 0), *sorted(trips.items())]
+    for (low, below), (high, until) in pairwise(bounds):
+        if until >= wanted:
+            width = 0.0 if high == inf else high - low
+            return round(1e6 * (low + width * (wanted - below) / (until - below)))
+    return None
+
+
+def _metrics(folder: Path) -> Iterator[Metric]:
+    if folder.is_dir():
+        files = MultiProcessCollector(None, path=str(folder))  # type: ignore[no-untyped-call]
+        yield from files.collect()  # type: ignore[no-untyped-call]

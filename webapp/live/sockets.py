@@ -1,0 +1,218 @@
+"""The websocket: everything is checked before the upgrade, and bounded after it.
+
+Each socket holds one thread of the web server, which alone sends messages; the
+library's own thread reads, and answers pings. The library sends without a deadline
+and reads without a limit, so it gets the connection through `BoundedSocket`.
+"""
+
+import base64
+import binascii
+import select
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from flask import Blueprint, Flask, g, request
+from flask_sock import Sock
+from simple_websocket import ConnectionClosed, Server
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable
+
+from webapp.live.hub import TOPICS, Hub, Outbox
+
+_PING_S = 20
+_LARGEST_MESSAGE = 16 * 1024
+_SEND_WITHIN_S = 5.0
+_LINGER_S = 0.5  # for the other side to hear the goodbye
+_BUDGET_BYTES, _BUDGET_S = 64 * 1024, 10.0  # a page says nothing but pongs
+_SEND_BUFFER_BYTES = 128 * 1024
+_POLL_S = 0.25  # how late a closed connection is noticed, at most
+_FULL_RETRY_S = 5
+
+
+class UpgradeRequired(HTTPException):
+    code = 426
+    description = "This is a websocket: version 13 is spoken here."
+
+    def get_headers(self, *args: object, **kwargs: object) -> list[tuple[str, str]]:
+        own = Headers({"Upgrade": "websocket", "Sec-WebSocket-Version": "13"})
+        return [*super().get_headers(), *own]
+
+
+class SlowReader(OSError):
+    """The other side did not take a message in time."""
+
+
+class Goodbye(NamedTuple):
+    code: int
+    text: str
+
+
+_ENDING = Goodbye(1001, "The app is ending.")
+_FLOOD = Goodbye(1008, "Nothing is expected from a page.")
+_SLOW = Goodbye(1013, "Messages were not taken in time.")
+_OVER = Goodbye(1000, "")
+
+
+class BoundedSocket:
+    """A connection that sends all or fails in time, and reads within a budget."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.flooded = False
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._gave_up = False
+        self._read_since, self._read_bytes = time.monotonic(), 0
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def send(self, data: bytes) -> int:
+        """Send all of it. Raises SlowReader, after which only what fits is sent."""
+        with self._sending:
+            if self._gave_up:
+                return self._connection.send(data, socket.MSG_DONTWAIT)
+            deadline = time.monotonic() + _SEND_WITHIN_S
+            rest = memoryview(data)
+            while rest:
+                if not self._is_ready(select.POLLOUT, deadline):
+                    self._give_up(midway=len(rest) < len(data))
+                rest = rest[self._connection.send(rest, socket.MSG_DONTWAIT) :]
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        """What came; once over the budget, nothing until the connection ends."""
+        data = self._connection.recv(size)
+        if not self._allows(len(data)):
+            self.flooded = True
+        while data and self.flooded:
+            data = self._connection.recv(size)
+        return data
+
+    def close(self) -> None:
+        """The web server closes the connection; the library asks too early."""
+
+    def finish(self) -> None:
+        """Let the other side hear the last words: closed too soon, they are lost."""
+        deadline = time.monotonic() + _LINGER_S
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+            while self._is_ready(select.POLLIN, deadline):
+                with suppress(BlockingIOError):  # the library's thread had it
+                    if not self._connection.recv(_LARGEST_MESSAGE, socket.MSG_DONTWAIT):
+                        break
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _give_up(self, *, midway: bool) -> None:
+        self._gave_up = True
+        if midway:  # nothing that follows could be told from the rest of it
+            self._connection.shutdown(socket.SHUT_WR)
+        raise SlowReader
+
+    def _allows(self, size: int) -> bool:
+        now = time.monotonic()
+        if now - self._read_since > _BUDGET_S:
+            self._read_since, self._read_bytes = now, 0
+        self._read_bytes += size
+        return self._read_bytes <= _BUDGET_BYTES
+
+    def _is_ready(self, event: int, deadline: float) -> bool:
+        poll = select.poll()
+        poll.register(self._connection, event)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def init_app(app: Flask, hub: Hub) -> None:
+    app.config["SOCK_SERVER_OPTIONS"] = {
+        "ping_interval": _PING_S,
+        "max_message_size": _LARGEST_MESSAGE,
+        "thread_class": partial(threading.Thread, daemon=True),
+    }
+    bp = Blueprint("live", __name__)
+    sock = Sock()
+
+    @bp.before_request
+    def admit() -> None:
+        """The library upgrades before the view runs, so all is decided here."""
+        key = _handshake_key()
+        _require_same_origin()
+        outbox = hub.admit(_topics())
+        if outbox is None:
+            raise ServiceUnavailable(
+                "All places for live pages are taken.", retry_after=_FULL_RETRY_S
+            )
+        g.outbox = outbox
+        connection = BoundedSocket(request.environ["gunicorn.socket"])
+        request.environ = {
+            "gunicorn.socket": connection,
+            "HTTP_HOST": request.host,
+            "HTTP_UPGRADE": "websocket",
+            "HTTP_CONNECTION": "Upgrade",
+            "HTTP_SEC_WEBSOCKET_KEY": key,
+            "HTTP_SEC_WEBSOCKET_VERSION": "13",
+        }
+
+    @bp.teardown_request
+    def leave(_: BaseException | None) -> None:
+        if "outbox" in g:
+            hub.leave(g.outbox)
+
+    @sock.route("/ws/live", bp=bp)  # type: ignore[untyped-decorator]
+    def socket(ws: Server) -> None:
+        """What changes on the page, as `{topic, id, data, html?}`."""
+        try:
+            with suppress(ConnectionClosed, OSError):  # the visitor went on
+                ws.close(*_serve(ws, g.outbox))
+        finally:
+            ws.sock.finish()
+
+    app.register_blueprint(bp)
+
+
+def _serve(ws: Server, outbox: Outbox) -> Goodbye:
+    """Send until there is a reason not to; says which."""
+    while ws.connected:
+        message = outbox.get(_POLL_S)
+        if outbox.closed:
+            return _ENDING
+        if ws.sock.flooded:
+            return _FLOOD
+        while ws.receive(timeout=0) is not None:
+            continue  # what a page says is not asked for
+        if message is not None:
+            try:
+                ws.send(message)
+            except SlowReader:
+                return _SLOW
+    return _OVER
+
+
+def _handshake_key() -> str:
+    """What the library would answer with 500."""
+    if request.method != "GET":
+        raise BadRequest("A websocket begins with GET.")
+    if request.headers.get("Sec-WebSocket-Version") != "13":
+        raise UpgradeRequired
+    key = request.headers.get("Sec-WebSocket-Key", "")
+    with suppress(binascii.Error, ValueError):
+        if len(base64.b64decode(key, validate=True)) == 16:
+            return key
+    raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64.")
+
+
+def _require_same_origin() -> None:
+    """A browser always says where the page came from; pages of others are refused."""
+    if request.headers.get("Origin") != f"{request.scheme}://{request.host}":
+        raise Forbidden("This websocket is for this app's own pages.")
+
+
+def _topics() -> frozenset[str]:
+    topics = frozenset(request.args.get("topics", "").split(","))
+    if topics <= TOPICS:
+        return topics
+    raise BadRequest(f"topics: one or more of {', '.join(sorted(TOPICS))}")
