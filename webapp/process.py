@@ -83,7 +83,7 @@ class Kept:
     name: str
     start: Callable[[], None]  # raises RuntimeError if it cannot
     trouble: Callable[[], str | None]  # what is wrong with it; None: all is well
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=lambda: time.monotonic())
     _due: float | None = None  # when to start it again; None while it runs
     _early_ends: int = 0
 
