@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from webapp.scripts import load as load_script
 
@@ -113,7 +113,19 @@ class CacheAside:
         return Read(row, "miss", self._keep(client, entry, fetched.lease, payload))
 
     def fetch(self, client: redis.Redis, entry: Entry) -> Fetched:
-        """Answer the value, or a lease to load with (one script, one round trip)."""
+        """Answer the value, or a lease to load with (one script, one round trip).
+
+        Keys that hold another type are removed first (two round trips more).
+        """
+        try:
+            return self._fetch(client, entry)
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+        self.invalidate(client, entry)
+        return self._fetch(client, entry)
+
+    def _fetch(self, client: redis.Redis, entry: Entry) -> Fetched:
         token = secrets.token_hex(8)
         reply = _fetch(client, [entry.value, entry.lease], [token, self.lease_ms])
         if isinstance(reply, bytes):
