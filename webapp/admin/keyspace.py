@@ -20,9 +20,7 @@ class KeyState:
     memory_bytes: int | None  # None: the server cannot tell
 
 
-def states(
-    client: redis.Redis, namespace: str, names: Sequence[str]
-) -> list[KeyState]:
+def states(client: redis.Redis, namespace: str, names: Sequence[str]) -> list[KeyState]:
     """Those of the keys that exist, in the given order (one round trip).
 
     PTTL and MEMORY USAGE leave the keys' LRU and LFU figures alone.
@@ -50,7 +48,7 @@ def remove_namespace(client: redis.Redis, namespace: str) -> int:
     return sum(int(client.unlink(*page)) for page in _pages(client, f"{namespace}:*"))
 
 
-def _pages(client: redis.Redis, pattern: str) -> Iterator[list[bytes]]:
+def _pages(client: redis.Redis, pattern: str) -> Iterator[list[bytes | str]]:
     cursor = 0
     for _ in range(_LONGEST_SCAN):
         cursor, page = client.scan(cursor, match=pattern, count=_BATCH)

@@ -67,7 +67,7 @@ def fragment(
     """A part of a page for htmx, with receipts out of band, oldest first."""
     receipts = [*map(_receipt, recordings), *_own_receipts()]
     return render_template(template, **context) + render_template(
-        "_receipts.html", receipts=receipts
+        "_receipts_oob.html", receipts=receipts
     )
 
 

@@ -9,6 +9,7 @@ from webapp.connection import budget
 from webapp.connection.roles import Clients
 from webapp.http import delivery, ids
 from webapp.http.errors import Problem
+from webapp.rooms import PAGES
 from webapp.settings import Settings
 from webapp.shop import seed, shoppers
 from webapp.shop.catalog import Catalog
@@ -24,6 +25,8 @@ def show() -> str:
     settings = _settings()
     return delivery.page(
         "overview/show.html",
+        pages=PAGES,
+        namespace=settings.namespace,
         shoppers_rate=shoppers.read_rate(settings.instance_path),
         rates=shoppers.RATES,
     )

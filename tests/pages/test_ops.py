@@ -1,0 +1,51 @@
+"""Probes, counts, and the interface document."""
+
+from flask import Flask
+from flask.testing import FlaskClient
+from redis.exceptions import ConnectionError
+
+
+def test_healthz_answers_without_redis(app: Flask, client: FlaskClient) -> None:
+    _cut(app)
+    assert client.get("/healthz").status_code == 200
+
+
+def test_readyz_says_which_part_is_down(app: Flask, client: FlaskClient) -> None:
+    assert client.get("/readyz").json["status"] == "ready"
+    _cut(app)
+    answer = client.get("/readyz")
+    assert answer.status_code == 200  # the shop still sells from the database
+    assert answer.json["status"] == "degraded"
+    assert answer.json["parts"]["cache"] == "down"
+    assert answer.json["parts"]["database"] == "up"
+
+
+def test_metrics_count_what_was_read(client: FlaskClient) -> None:
+    client.get("/api/products/11")
+    client.get("/api/products/11", headers={"X-Shopper": "1"})
+    text = client.get("/metrics").text
+    assert 'outcome="miss",room="cache_aside",traffic="visitor"' in text
+    assert 'outcome="hit",room="cache_aside",traffic="shopper"' in text
+
+
+def test_a_policy_report_is_taken(client: FlaskClient) -> None:
+    assert client.post("/csp", data=b'{"csp-report": {}}').status_code == 204
+
+
+def test_openapi_names_every_api_route(app: Flask, client: FlaskClient) -> None:
+    document = client.get("/api/openapi.json").json
+    rules = {
+        rule.rule.replace("<product_id>", "{id}")
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/api/")
+    }
+    assert rules == document["paths"].keys() | {"/api/openapi.json"}
+
+
+def _cut(app: Flask) -> None:
+    pool = app.extensions["clients"].cache.connection_pool
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("connection refused")
+
+    pool.get_connection = refuse

@@ -1,0 +1,160 @@
+"""Writers and readers over two workers: not one stale read, also through an outage."""
+
+import http.client
+import json
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import RedisProcess, Served, served, wait_until
+
+pytestmark = pytest.mark.server
+
+PRODUCTS = range(1, 21)
+
+
+@pytest.fixture
+def app(instance: Path, redis_process: RedisProcess) -> Iterator[Served]:
+    with served(instance, redis_process.url, workers=2) as app:
+        yield app
+
+
+class Caller:
+    """One user of the API, on a connection of their own."""
+
+    def __init__(self, app: Served) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=10)
+
+    def call(
+        self, method: str, path: str, body: Any = None
+    ) -> tuple[int, str | None, Any]:
+        headers = {"Content-Type": "application/json"} if body else {}
+        self.connection.request(method, path, body and json.dumps(body), headers)
+        answer = self.connection.getresponse()
+        text = answer.read()
+        return answer.status, answer.headers["X-Cache"], json.loads(text)
+
+    def product(self, product_id: int) -> Any:
+        status, _, body = self.call("GET", f"/api/products/{product_id}")
+        assert status == 200, body
+        return body
+
+    def edit(self, product_id: int, price_cents: int) -> Any:
+        path = f"/api/products/{product_id}"
+        status, _, body = self.call("PATCH", path, {"price_cents": price_cents})
+        assert status == 200, body
+        return body
+
+
+@pytest.mark.timeout(90)
+def test_no_read_is_older_than_an_acknowledged_write(app: Served) -> None:
+    acknowledged: dict[int, int] = dict.fromkeys(PRODUCTS, 1)
+    lock, ends = threading.Lock(), time.monotonic() + 30
+    stale: list[str] = []
+    failed: list[BaseException] = []
+    reads = [0]
+
+    def write(seed: int) -> None:
+        chance, caller = random.Random(seed), Caller(app)
+        while time.monotonic() < ends:
+            product_id = chance.choice(PRODUCTS)
+            version = caller.edit(product_id, chance.randint(100, 99_999))["version"]
+            with lock:
+                acknowledged[product_id] = max(acknowledged[product_id], version)
+
+    def read(seed: int) -> None:
+        chance, caller = random.Random(seed), Caller(app)
+        while time.monotonic() < ends:
+            product_id = chance.choice(PRODUCTS)
+            known = acknowledged[product_id]
+            seen = caller.product(product_id)["version"]
+            reads[0] += 1
+            if seen < known:
+                stale.append(f"{product_id}: read {seen} after {known}")
+
+    def kept(work: Any, seed: int) -> None:
+        try:
+            work(seed)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=kept, args=(write, s)) for s in (1, 2)]
+    threads += [threading.Thread(target=kept, args=(read, s)) for s in range(3, 11)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert not stale
+    assert reads[0] > 1000  # else this proves nothing
+    assert sum(acknowledged.values()) > 200
+    caller = Caller(app)
+    for _ in range(4):  # both workers, from the cache and past it
+        for product_id in PRODUCTS:
+            assert caller.product(product_id)["version"] == acknowledged[product_id]
+
+
+def _slowest_answers(app: Served, *, seconds: float) -> tuple[float, set[str | None]]:
+    caller, slowest, outcomes = Caller(app), 0.0, set()
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        began = time.monotonic()
+        status, outcome, body = caller.call("GET", "/api/products/7")
+        slowest = max(slowest, time.monotonic() - began)
+        assert status == 200, body
+        outcomes.add(outcome)
+    return slowest, outcomes
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_outage_is_survived_and_edits_hold(
+    app: Served, redis_process: RedisProcess, fault: signal.Signals
+) -> None:
+    caller = Caller(app)
+    for _ in range(6):
+        before = caller.product(7)["price_cents"]
+    redis_process.send(fault)
+    slowest, outcomes = _slowest_answers(app, seconds=2.5)
+    assert slowest < 1.5
+    assert outcomes == {"bypass"}
+    price = before + 111
+    assert caller.edit(7, price)["price_cents"] == price
+    assert caller.product(7)["price_cents"] == price
+
+    if fault is signal.SIGKILL:
+        redis_process.kill()
+        redis_process.start()
+    else:
+        redis_process.send(signal.SIGCONT)
+    recovered = time.monotonic()
+
+    def is_back() -> bool:
+        return caller.call("GET", "/api/products/7")[1] in ("hit", "miss")
+
+    wait_until(is_back, within_s=4)
+    while time.monotonic() < recovered + 2:
+        caller.product(7)
+    for _ in range(200):  # whatever worker answers, and it stays so
+        assert caller.product(7)["price_cents"] == price
+
+
+def test_the_page_says_that_redis_is_away(
+    app: Served, redis_process: RedisProcess
+) -> None:
+    redis_process.kill()
+    connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=5)
+
+    def html() -> str:
+        connection.request("GET", "/catalog/7", headers={"Accept": "text/html"})
+        return connection.getresponse().read().decode()
+
+    wait_until(lambda: "The cache server is down." in html())
+    assert "database" in html()
+    redis_process.start()
+    wait_until(lambda: "The cache server is down." not in html())
