@@ -51,8 +51,7 @@
     if (!messages.length) return;
     const text = messages.map((message) => message.html ?? "").join("");
     if (text) htmx.swap({ text, swap: "none", sourceElement: document.body });
-    const vitals = messages.findLast((message) => message.topic === "vitals");
-    if (vitals) shownAt = Date.now() - (vitals.data?.age_ms ?? 0);
+    if (messages.some((message) => message.topic === "vitals")) shownAt = Date.now();
     document.dispatchEvent(new CustomEvent("live", { detail: messages }));
   }
 

@@ -129,40 +129,6 @@ def _chunks(series: Sequence[int], count: int) -> list[Sequence[int]]:
     return [series[i * width : (i + 1) * width] for i in range(count)]
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayStep:
-    actor: str
-    side: int  # which of the actors, from 0
-    step: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    title: str
-    steps: list[ReplayStep]
-
-
-def replays(lanes: Sequence[Any]) -> list[Replay]:
-    """Lanes of the same `group` as one list of steps in the order they ran."""
-    groups: dict[str, list[Any]] = {}
-    for lane in lanes:
-        groups.setdefault(getattr(lane, "group", ""), []).append(lane)
-    return [
-        Replay(
-            title,
-            sorted(
-                (
-                    ReplayStep(lane.actor, side, step)
-                    for side, lane in enumerate(members)
-                    for step in lane.steps
-                ),
-                key=lambda taken: taken.step.n,
-            ),
-        )
-        for title, members in groups.items()
-    ]
-
-
 def init_app(app: Flask) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -176,4 +142,4 @@ def init_app(app: Flask) -> None:
         thousands=thousands,
         total=total,
     )
-    app.jinja_env.globals.update(bars=bars, line=line, plural=plural, replays=replays)
+    app.jinja_env.globals.update(bars=bars, line=line, plural=plural)
