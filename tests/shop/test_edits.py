@@ -2,9 +2,10 @@ import threading
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
-from webapp.shop import outbox, queries
-from webapp.shop.database import open_database, reading, run
+from webapp.shop import database, outbox, queries
+from webapp.shop.database import open_database, reading, run, writing
 from webapp.shop.seed import restore
 
 
@@ -84,6 +85,21 @@ def test_writers_at_once_lose_no_edit(engine: Engine, other: Engine) -> None:
         writer.join()
     assert row(engine, 1042).version == 1 + 4 * 50
     assert len(outbox.pending(engine)) == 4 * 50
+
+
+def test_a_write_transaction_that_reads_first_keeps_other_writers_out(
+    engine: Engine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_MS", 0)
+    impatient = open_database(url)
+    with writing(engine) as connection:
+        [(stock,)] = run(connection, "SELECT stock FROM product WHERE id = 1042")
+        with pytest.raises(OperationalError, match="locked"):
+            edit(impatient, 1042, stock=0)
+        sql = "UPDATE product SET stock = :stock WHERE id = 1042"
+        run(connection, sql, stock=stock + 1)
+    assert row(engine, 1042).stock == stock + 1
+    impatient.dispose()
 
 
 def test_a_record_outlives_the_process_that_made_it(url: str) -> None:
