@@ -27,6 +27,7 @@ from webapp import process
 from webapp.connection.embedded import EmbeddedServer, ServerError, find_binary
 from webapp.connection.roles import connect
 from webapp.instance import CannotStart, claimed, listening, make_private
+from webapp.live.vitals import Vitals
 from webapp.settings import Settings, environ_with
 from webapp.shop.catalog import replay_outbox
 from webapp.shop.database import open_database
@@ -168,8 +169,8 @@ class Launcher:
             pass_fds=[number],
         )
         self._listener.close()
-        self._await_web(self._web)
         Thread(target=self._do_chores, daemon=True).start()
+        self._await_web(self._web)
         print(f"Redis Patterns Live: {self.url}", flush=True)
 
     def _await_web(self, web: process.Process) -> None:
@@ -222,10 +223,12 @@ class Launcher:
     def _do_chores(self) -> None:
         """In a thread of their own: they may wait for Redis or the database."""
         chores = _chores(self._settings)
-        while not self._ended.wait(_CHORES_S):
+        while True:
             for chore in chores:
                 with suppress(RedisError, SQLAlchemyError):  # again in a second
                     chore()
+            if self._ended.wait(_CHORES_S):
+                return
 
     def _end(self) -> None:
         """Web server and shoppers first, so that nobody misses a server."""
@@ -249,11 +252,12 @@ class Launcher:
 
 def _chores(settings: Settings) -> list[Callable[[], object]]:
     """What is done once a second."""
+    chores: list[Callable[[], object]] = [Vitals(settings).tick]
     if settings.redis_urls["cache"].startswith(_FAKE):
-        return []
+        return chores  # the imitation in the worker is out of reach, and never away
     engine = open_database(settings.database_url)
     cache = connect(settings.redis_urls, max_connections=2).cache
-    return [lambda: replay_outbox(engine, cache, settings.namespace)]
+    return [*chores, lambda: replay_outbox(engine, cache, settings.namespace)]
 
 
 def _equipped(settings: Settings) -> tuple[Settings, list[EmbeddedServer]]:

@@ -19,6 +19,8 @@ from types import SimpleNamespace
 import pytest
 import redis
 import simple_websocket
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.conftest import ROOT, wait_until
 from webapp import instance as ground
@@ -64,7 +66,9 @@ class App:
 
     def redis(self, role: str) -> redis.Redis:
         return redis.Redis(
-            unix_socket_path=str(self.instance / f"{role}.sock"), socket_timeout=0.2
+            unix_socket_path=str(self.instance / f"{role}.sock"),
+            socket_timeout=0.2,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def server_pid(self, role: str) -> int | None:
@@ -73,6 +77,10 @@ class App:
                 return int(client.info("server")["process_id"])
             except redis.RedisError:
                 return None
+
+    def is_watched(self, role: str) -> bool:
+        with self.redis(role) as client:
+            return any(client["cmd"] == "ping" for client in client.client_list())
 
     def processes(self) -> set[int]:
         return processes_of(self.instance)
@@ -157,7 +165,10 @@ def open_page(app: App) -> Iterator[simple_websocket.Client]:
     page = HTTPConnection(host, port)
     page.request("GET", "/")
     page.getresponse().read()
-    live = simple_websocket.Client(f"ws://{host}:{port}/ws/live?topics=vitals")
+    live = simple_websocket.Client(
+        f"ws://{host}:{port}/ws/live?topics=vitals",
+        headers={"Origin": f"http://{host}"},  # this client's Host has no port
+    )
     yield live
     live.sock.close()
     page.close()
@@ -206,6 +217,7 @@ def test_durable_data_is_there_again_at_the_next_start(
 def test_a_server_that_died_or_hangs_answers_again_soon(
     kept: App, role: str, sign: signal.Signals
 ) -> None:
+    wait_until(lambda: kept.is_watched(role))
     before = kept.server_pid(role)
     assert before is not None
     os.kill(before, sign)
@@ -213,6 +225,7 @@ def test_a_server_that_died_or_hangs_answers_again_soon(
 
 
 def test_a_long_script_is_not_taken_for_a_hang(kept: App) -> None:
+    wait_until(lambda: kept.is_watched("durable"))
     before = kept.server_pid("durable")
     busy = (
         "local now = redis.call('TIME')[1] repeat until redis.call('TIME')[1] - now > 3"
