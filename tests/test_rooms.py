@@ -67,7 +67,9 @@ def test_templates_hold_no_inline_script_style_or_handler() -> None:
 
 
 def test_scripts_build_no_html() -> None:
-    forbidden = re.compile(r"innerHTML|outerHTML\s*=|insertAdjacentHTML|eval\(|\.write\(")
+    forbidden = re.compile(
+        r"innerHTML|outerHTML\s*=|insertAdjacentHTML|eval\(|\.write\("
+    )
     for file in (ROOT / "static").glob("*.js"):
         assert not forbidden.search(file.read_text()), file
 

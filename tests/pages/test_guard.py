@@ -36,7 +36,14 @@ def test_every_unsafe_route_refuses_another_site(
 def test_every_answer_carries_the_security_headers(
     app: Flask, client: FlaskClient
 ) -> None:
-    for path in ("/", "/catalog", "/catalog/7", "/api/products", "/healthz", "/nothing"):
+    for path in (
+        "/",
+        "/catalog",
+        "/catalog/7",
+        "/api/products",
+        "/healthz",
+        "/nothing",
+    ):
         headers = client.get(path).headers
         assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]

@@ -1,8 +1,9 @@
 """Simulated shoppers: a process that uses the shop over HTTP, as people would.
 
 They mostly look at products, few of them often and many rarely, sometimes at a
-list, and now and then one sells out or is delivered. One connection carries all of
-it: an app that is slower than the pace gets fewer requests, not more at once.
+list, and now and then one sells out or is delivered. They leave the featured ones
+alone: a newcomer's first click there is a miss. One connection carries all of it: an
+app that is slower than the pace gets fewer requests, not more at once.
 """
 
 import json
@@ -40,7 +41,8 @@ _LATEST_S = 1.0  # an app that was slow is not flooded with what was missed
 _FIRST_BACKOFF_S = 0.25  # while the app is away, doubled each time
 _LONGEST_BACKOFF_S = 5.0
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
-_POPULARITY = list(accumulate(1 / rank for rank in range(1, PRODUCTS + 1)))
+_FAVOURITES = 400  # how many products they care for
+_POPULARITY = list(accumulate(rank**-1.2 for rank in range(1, _FAVOURITES + 1)))
 
 
 def read_rate(instance: Path) -> int:
@@ -115,7 +117,8 @@ def choose(rng: Random) -> tuple[str, str, str | None]:
     if what < _EDITS:
         # Any product alike, so that the one somebody looks at seldom changes.
         body = json.dumps({"stock": rng.randrange(100)})
-        return "PATCH", f"/api/products/{rng.randint(1, PRODUCTS)}", body
+        product_id = rng.randint(FEATURED_IDS.stop, PRODUCTS)
+        return "PATCH", f"/api/products/{product_id}", body
     if what < _EDITS + _LISTS:
         slug = rng.choice(CATEGORIES).slug
         return "GET", f"/api/products?category={slug}&limit=20", None
@@ -123,9 +126,8 @@ def choose(rng: Random) -> tuple[str, str, str | None]:
 
 
 def _popular(rng: Random) -> int:
-    """A product id: the featured ones most of all, each next one less (Zipf)."""
-    place = bisect(_POPULARITY, rng.random() * _POPULARITY[-1])
-    return (FEATURED_IDS.start - 1 + place) % PRODUCTS + 1
+    """A product id: the first after the featured ones most of all (Zipf)."""
+    return FEATURED_IDS.stop + bisect(_POPULARITY, rng.random() * _POPULARITY[-1])
 
 
 def main(settings: Settings) -> None:
