@@ -1,1 +1,1 @@
-"""Flask glue that is no page: errors, headers, metrics, tape delivery, the web server."""
+"""Flask glue that is no page: errors, headers, tape delivery, the web server."""
