@@ -8,6 +8,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from tests.conftest import wait_until
 from webapp.connection.breaker import Breaker
 from webapp.connection.embedded import EmbeddedServer, find_binary
 from webapp.connection.recorder import Command, Recording, recording, unrecorded
@@ -32,7 +33,6 @@ def server() -> Iterator[EmbeddedServer]:
         server.await_answer()
         yield server
         server.kill()
-        server.close()
 
 
 @pytest.fixture(params=["fake", "server"])
