@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const GONE_MS = 5000;
+  const SLACK_MS = 1500; // between two looks at the same TTL
   const seen = new WeakMap(); // element -> when its TTL was true
   let known = null; // key -> when it expires, at the last look
 
@@ -58,14 +59,18 @@
     for (const pill of document.querySelectorAll(".pill[data-ttl-ms]")) dim(pill);
   }
 
+  function endOf(row) {
+    return row.dataset.ttlMs ? Date.now() + left(row) : Infinity;
+  }
+
   /* A key that was not there before, or lives longer than it did, is new. */
   function markNew() {
     const rows = document.querySelectorAll("#keys li[data-key]");
     if (!rows.length && !document.querySelector("#keys .empty:not([aria-busy])")) return;
-    const ends = new Map([...rows].map((row) => [row.dataset.key, Date.now() + left(row)]));
-    for (const row of rows) {
-      const fresh = known && !(ends.get(row.dataset.key) < (known.get(row.dataset.key) ?? 0) + 1500);
-      row.classList.toggle("is-new", Boolean(fresh));
+    const ends = new Map([...rows].map((row) => [row.dataset.key, endOf(row)]));
+    for (const [i, [key, end]] of [...ends].entries()) {
+      const fresh = known !== null && !(end <= known.get(key) + SLACK_MS);
+      rows[i].classList.toggle("is-new", fresh);
     }
     known = ends;
   }

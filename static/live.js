@@ -22,7 +22,6 @@
     socket = new WebSocket(`${scheme}//${location.host}/ws/live?topics=${document.body.dataset.topics}`);
     socket.addEventListener("open", () => {
       open = true;
-      wait = FIRST_WAIT_MS;
     });
     socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
     socket.addEventListener("close", () => {
@@ -36,6 +35,7 @@
 
   /* Vitals replace older vitals; anything else waits for its turn. */
   function receive(message) {
+    wait = FIRST_WAIT_MS;
     const before = message.topic === "vitals" ? pending.findIndex((m) => m.topic === "vitals") : -1;
     if (before >= 0) pending.splice(before, 1);
     pending.push(message);
