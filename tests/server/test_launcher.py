@@ -105,13 +105,13 @@ def processes_of(instance: Path) -> set[int]:
     return found
 
 
-def start(instance: Path, *command: str, **environ: str) -> App:
+def start(instance: Path, *command: str, cwd: Path = ROOT, **environ: str) -> App:
     printed = instance.parent / f"printed-{time.monotonic_ns()}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS", "PORT"))}
     with printed.open("wb") as output:
         launcher = subprocess.Popen(
             [sys.executable, *(command or _SERVE)],
-            cwd=ROOT,
+            cwd=cwd,
             env=clean | {"INSTANCE_PATH": str(instance), "PORT": "0"} | environ,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -121,8 +121,10 @@ def start(instance: Path, *command: str, **environ: str) -> App:
 
 
 @contextmanager
-def running(instance: Path, *command: str, **environ: str) -> Iterator[App]:
-    app = start(instance, *command, **environ)
+def running(
+    instance: Path, *command: str, cwd: Path = ROOT, **environ: str
+) -> Iterator[App]:
+    app = start(instance, *command, cwd=cwd, **environ)
     try:
         wait_until(lambda: "http://" in app.output, within_s=20)
         yield app

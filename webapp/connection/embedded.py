@@ -36,7 +36,7 @@ _COMMON = (
     "loglevel warning",
     "busy-reply-threshold 500",
 )
-_BY_ROLE = {
+SETTINGS = {
     "cache": (
         "maxmemory 64mb",
         "maxmemory-policy allkeys-lfu",
@@ -164,7 +164,7 @@ class EmbeddedServer:
         paths = (
             f"{n} {json.dumps(str(p), ensure_ascii=False)}" for n, p in own.items()
         )
-        return os.fsencode("\n".join((*_COMMON, *_BY_ROLE[self.role], *paths)))
+        return os.fsencode("\n".join((*_COMMON, *SETTINGS[self.role], *paths)))
 
     def _refuse_foreign_server(self) -> None:
         """A server of an app killed just now may need a moment to be gone."""
