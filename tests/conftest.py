@@ -20,6 +20,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from webapp import create_app
+from webapp.connection import urls
 from webapp.connection.roles import Clients
 from webapp.settings import Settings, from_environ
 from webapp.shop.database import open_database
@@ -78,6 +79,14 @@ def app(settings: Settings) -> Iterator[Flask]:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def redis_down(app: Flask) -> None:
+    """The app's servers are away from here on, for its probes too."""
+    settings: Settings = app.extensions["settings"]
+    for url in settings.redis_urls.values():
+        urls.fake_server(url).connected = False
 
 
 @dataclass

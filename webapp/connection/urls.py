@@ -114,7 +114,7 @@ def probe_client(url: str) -> redis.Redis:
     if urlsplit(url).scheme == "fake":
         import fakeredis
 
-        return fakeredis.FakeRedis(server=_fake_server(url))
+        return fakeredis.FakeRedis(server=fake_server(url))
     return redis.Redis.from_url(url, max_connections=2, **_options())
 
 
@@ -142,7 +142,8 @@ def _guard(
 
 
 @cache
-def _fake_server(url: str) -> Any:
+def fake_server(url: str) -> Any:
+    """The server behind a `fake://` URL: the same one for the same URL."""
     import fakeredis
 
     return fakeredis.FakeServer(version=(7, 4))
@@ -158,7 +159,7 @@ def _fake(url: str, role: str, max_connections: int, on_trip: OnTrip) -> redis.R
     pool = GuardedPool(
         max_connections=max_connections,
         timeout=POOL_WAIT_S,
-        server=_fake_server(url),
+        server=fake_server(url),
         version=(7, 4),
     )
     return _guard(pool, RecordedFake, url, role, on_trip)

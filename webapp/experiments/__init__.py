@@ -258,7 +258,9 @@ def compare(
 
 
 def duration(us: int) -> str:
-    """127 -> '127 µs', 128400 -> '128 ms', 1930000 -> '1.93 s'."""
+    """127 -> '127 µs', 128400 -> '128 ms', 1930000 -> '1.93 s', 0 -> '0 ms'."""
+    if us == 0:
+        return f"0{_SPACE}ms"
     if us < 1_000:
         return f"{us}{_SPACE}µs"
     number, unit = (us / 1e3, "ms") if us < 1_000_000 else (us / 1e6, "s")

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from flask import Flask, Response, g, render_template, request
 from redis.exceptions import RedisError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as WSGIResponse
 
 from webapp.shop.catalog import DatabaseBusy
@@ -32,6 +32,7 @@ class Problem(Exception):
 def init_app(app: Flask) -> None:
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(SecurityError, _untrusted_host)
     app.register_error_handler(RedisError, _redis)
     app.register_error_handler(DatabaseBusy, _busy)
     app.register_error_handler(Exception, _unexpected)
@@ -83,6 +84,11 @@ def _http(error: HTTPException) -> WSGIResponse:
     if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
         response.headers["Allow"] = ", ".join(sorted(allowed))
     return response
+
+
+def _untrusted_host(error: SecurityError) -> Response:
+    """No page: its links would point to that host."""
+    return Response("This host name is not served here.\n", 400, mimetype="text/plain")
 
 
 def _redis(error: RedisError) -> Response:

@@ -20,6 +20,7 @@ from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable
+from wsproto.utilities import LocalProtocolError
 
 from webapp.live.hub import TOPICS, Hub, Outbox
 
@@ -166,9 +167,10 @@ def init_app(app: Flask, hub: Hub) -> None:
     def socket(ws: Server) -> None:
         """What changes on the page, as `{topic, id, data, html?}`."""
         try:
-            with suppress(ConnectionClosed, OSError):  # the visitor went on
-                ws.close(*_serve(ws, g.outbox))
+            with suppress(ConnectionClosed, LocalProtocolError, OSError):
+                ws.close(*_serve(ws, g.outbox))  # else: the visitor went on
         finally:
+            ws.thread.join(_LINGER_S / 2)  # it may be saying why it ended
             ws.sock.finish()
 
     app.register_blueprint(bp)

@@ -65,7 +65,9 @@ def edit(product_id: str) -> Response:
     if edited is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
     page = queries.product(catalog().engine, number)
-    row = msgspec.structs.asdict(edited.product)  # as this edit left it, not a later one
+    row = msgspec.structs.asdict(
+        edited.product
+    )  # as this edit left it, not a later one
     return delivery.json(page and msgspec.structs.replace(page, **row))
 
 

@@ -18,12 +18,13 @@ from webapp.http import delivery, ids, reads, sources, tape
 from webapp.http.errors import Problem
 from webapp.http.reads import catalog
 from webapp.shop import queries
+from webapp.shop.seed import FEATURED_IDS
 from webapp.views import words
 
 bp = Blueprint("catalog", __name__, url_prefix="/catalog")
 
-_PER_PAGE = 6
-_SHOWN_FIRST = 1042  # what an empty page offers to open
+_PER_PAGE = 5
+_SHOWN_FIRST = FEATURED_IDS.start  # what an empty page offers to open
 _MOST_KEYS = 12  # products whose keys one call may ask about
 _ENDING = 0.15  # of its TTL is left: the pill says so
 
@@ -183,11 +184,13 @@ def _context(
     if slug:
         ids.name(slug, what="category")
     after = ids.number(request.args.get("after") or "0", what="after")
+    whole = not slug and "after" not in request.args
+    first = FEATURED_IDS.start - 1 if whole else after
     with recorder.unrecorded():  # the shelf around the product is not the lesson
         categories = queries.categories(engine)
         if slug and slug not in {c.slug for c in categories}:
             raise Problem(404, "No such category", f"There is no category {slug}.")
-        rows = queries.products(engine, category=slug, after=after, limit=_PER_PAGE + 1)
+        rows = queries.products(engine, category=slug, after=first, limit=_PER_PAGE + 1)
     own = recorder.current()
     receipt = _receipt(own) if own else None
     return {

@@ -1,0 +1,197 @@
+"""The catalog page and the products API, on fakeredis."""
+
+import html
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from webapp.experiments.cache_aside import EXPERIMENTS
+from webapp.shop import outbox
+
+HTMX = {"HX-Request": "true"}
+
+
+def _receipts(text: str) -> list[str]:
+    return re.findall(r'class="receipt is-new"', text)
+
+
+def _verdict(text: str) -> str:
+    found = re.search(r'data-say="([^",]*)', text)
+    assert found
+    return found[1]
+
+
+def _cli(text: str) -> str:
+    return "\n".join(html.unescape(c) for c in re.findall(r'data-cli="([^"]*)"', text))
+
+
+def test_an_empty_page_offers_a_product_to_open(client: FlaskClient) -> None:
+    page = client.get("/catalog").text
+    assert "No product is open" in page
+    assert "Open Enamel kettle, 1.7 l" in page
+
+
+def test_the_first_read_is_a_miss_and_the_second_a_hit(client: FlaskClient) -> None:
+    first, second = (client.get("/catalog/1042") for _ in range(2))
+    assert first.headers["X-Cache"] == "miss"
+    assert second.headers["X-Cache"] == "hit"
+    assert (_verdict(first.text), _verdict(second.text)) == ("miss", "hit")
+    assert "SELECT" in first.text
+    assert 'data-ref="db"' not in second.text
+
+
+def test_hit_and_miss_are_compared_by_what_this_visitor_saw(
+    client: FlaskClient,
+) -> None:
+    assert "times faster" not in client.get("/catalog/1042").text
+    assert "times faster" in client.get("/catalog/1042").text
+
+
+def test_htmx_gets_the_fragment_with_its_receipt(client: FlaskClient) -> None:
+    part = client.get("/catalog/1042", headers=HTMX).text
+    assert "<html" not in part
+    assert "Enamel kettle" in part
+    assert len(_receipts(part)) == 1
+
+
+def test_an_edit_deletes_value_and_lease_and_shows_the_new_price(
+    client: FlaskClient,
+) -> None:
+    client.get("/catalog/1042")
+    page = client.post("/catalog/1042", data={"price": "39.95", "stock": "7"}).text
+    assert _verdict(page) == "invalidated"
+    assert _cli(page) == ("DEL rpl:catalog:product:{1042} rpl:catalog:lease:{1042}")
+    assert "39.95" in page
+    after = client.get("/catalog/1042")
+    assert after.headers["X-Cache"] == "miss"
+    assert "39.95" in after.text
+
+
+def test_a_missing_product_is_404_and_remembered_shortly(client: FlaskClient) -> None:
+    assert client.get("/api/products/999999").status_code == 404
+    again = client.get("/api/products/999999", headers={"X-Tape": "1"})
+    assert again.status_code == 404
+    assert client.get("/api/products/999999").status_code == 404
+
+
+def test_the_list_is_filtered_by_category_and_paged(client: FlaskClient) -> None:
+    first = client.get("/api/products?category=lighting&limit=3").json
+    assert [item["category"] for item in first["items"]] == ["lighting"] * 3
+    second = client.get(first["next"]).json
+    assert second["items"][0]["id"] > first["items"][-1]["id"]
+    assert "kitchen" not in {item["category"] for item in second["items"]}
+
+
+def test_the_last_page_has_no_next(client: FlaskClient) -> None:
+    assert client.get("/api/products?after=4990&limit=50").json["next"] is None
+
+
+def test_a_product_has_the_documented_shape(client: FlaskClient) -> None:
+    body = client.get("/api/products/7").json
+    assert list(body) == [
+        "id", "name", "category", "price_cents", "stock", "version", "rating",
+        "sales_rank", "bought_with",
+    ]  # fmt: skip
+    assert list(body["rating"]) == ["count", "average"]
+    assert list(body["bought_with"][0]) == ["id", "name"]
+
+
+def test_json_carries_its_receipt_only_when_asked(client: FlaskClient) -> None:
+    plain = client.get("/api/products/7").json
+    taped = client.get("/api/products/7", headers={"X-Tape": "1"}).json
+    assert "tape" not in plain
+    assert taped["data"] == plain
+    assert taped["tape"]["round_trips"] == 1
+    command = taped["tape"]["trips"][0]["commands"][0]
+    assert command["name"] == "EVALSHA"
+    assert command["source"].startswith("cache_aside.py:")
+    assert command["script"]["name"] == "cache_aside/fetch"
+
+
+def test_a_receipt_names_the_line_of_the_pattern_that_sent_it(
+    client: FlaskClient,
+) -> None:
+    page = client.get("/catalog/1042").text
+    sources = set(re.findall(r'data-source="(cache_aside\.py:\d+)"', page))
+    assert len(sources) == 3  # fetch, load, store
+    for source in sources:
+        assert f'id="line-{source}"' in page
+
+
+def test_see_inside_lua_shows_the_calls_that_ran(client: FlaskClient) -> None:
+    client.set_cookie("inside", "1")
+    page = client.get("/catalog/1042").text
+    assert page.count('class="cmd cmd--in"') == 6  # GET GET SET, GET SET DEL
+
+
+def test_distance_is_added_to_each_trip_and_marked(client: FlaskClient) -> None:
+    client.set_cookie("distance", "20")
+    body = client.get("/api/products/7", headers={"X-Tape": "1"}).json
+    for trip in body["tape"]["trips"]:
+        assert trip["distance_us"] == 20_000
+        assert trip["us"] >= 20_000
+
+
+@pytest.mark.parametrize("value", ["7", "-1", "x", "8000", ""])
+def test_distance_takes_only_its_four_steps(client: FlaskClient, value: str) -> None:
+    client.set_cookie("distance", value)
+    body = client.get("/api/products/7", headers={"X-Tape": "1"}).json
+    assert body["tape"]["trips"][0]["distance_us"] == 0
+
+
+def test_the_keys_of_the_page_are_housekeeping(client: FlaskClient) -> None:
+    client.get("/catalog/1042")
+    part = client.get("/catalog/keys?ids=1042,1043", headers=HTMX).text
+    assert "data-housekeeping" in part
+    assert "{1042}" in part
+    assert "cached" in part
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+def test_break_it_runs_and_leaves_receipts(
+    client: FlaskClient, experiment: Any
+) -> None:
+    answer = client.post(f"/catalog/experiments/{experiment.name}", headers=HTMX)
+    assert answer.status_code == 200
+    assert _receipts(answer.text)
+    assert "not run yet" not in answer.text
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+def test_break_it_refuses_controls_out_of_bounds(
+    client: FlaskClient, experiment: Any
+) -> None:
+    for control in experiment.controls:
+        if control.kind == "range":
+            for bad in ("x", "-1", "999999999", ""):
+                path = f"/catalog/experiments/{experiment.name}"
+                answer = client.post(path, data={control.name: bad}, headers=HTMX)
+                assert answer.status_code == 400
+
+
+def test_without_redis_products_come_from_the_database(
+    client: FlaskClient, redis_down: None
+) -> None:
+    answer = client.get("/catalog/1042")
+    assert answer.status_code == 200
+    assert answer.headers["X-Cache"] == "bypass"
+    assert _verdict(answer.text) == "database"
+    assert "Enamel kettle" in answer.text
+
+
+def test_an_edit_without_redis_is_kept_and_leaves_a_record(
+    app: Flask, client: FlaskClient, redis_down: None
+) -> None:
+    page = client.post("/catalog/1042", data={"price": "10.00", "stock": "1"})
+    assert page.status_code == 200
+    assert _verdict(page.text) == "not invalidated yet"
+    left = outbox.pending(app.extensions["catalog"].engine)
+    assert [entry.product_id for entry in left] == [1042]
+
+
+def test_an_edit_with_redis_leaves_no_record(app: Flask, client: FlaskClient) -> None:
+    client.post("/catalog/1042", data={"price": "10.00", "stock": "1"})
+    assert outbox.pending(app.extensions["catalog"].engine) == []
