@@ -20,8 +20,10 @@ from webapp.experiments import (
     Experiment,
     Outcome,
     cache_aside,
+    duration,
 )
 from webapp.experiments.cache_aside import EXPERIMENTS
+from webapp.patterns.cache_aside import Entry
 from webapp.shop import models
 from webapp.shop.database import open_database
 
@@ -152,6 +154,16 @@ def test_without_redis_a_run_fails_and_leaves_no_row(
     with pytest.raises(RedisError):
         experiment.run(Bench(redis_down, engine, "rpl", 1042), **experiment.parse({}))
     assert scratch_rows(engine) == 0
+
+
+def test_a_read_that_redis_did_not_answer_is_no_measurement(
+    redis_down: redis.Redis, engine: Engine
+) -> None:
+    entry = Entry(
+        keys.key("rpl", keys.LAB, "r", "a"), keys.key("rpl", keys.LAB, "r", "b")
+    )
+    with pytest.raises(RedisError):
+        cache_aside.read_cached(Bench(redis_down, engine, "rpl", 1042), entry)
 
 
 @pytest.mark.parametrize("name", ["no-ttl", "forgotten-edit"])
@@ -291,7 +303,23 @@ def test_what_is_empty_is_asked_for_again_until_none_means_a_miss(
     assert list(shown(outcome).values()) == ["5", "1"]
 
 
-# Controls
+# Words and controls
+
+
+@pytest.mark.parametrize(
+    ("us", "words"),
+    [
+        (0, "0 ms"),
+        (127, "127 µs"),
+        (1_000, "1.00 ms"),
+        (38_520, "38.5 ms"),
+        (128_400, "128 ms"),
+        (1_930_000, "1.93 s"),
+    ],
+)
+def test_a_duration_has_three_digits_and_its_unit(us: int, words: str) -> None:
+    assert duration(us).replace("\u00a0", " ") == words
+
 
 READS = Control("reads", "Reads", "range", min=5, max=40, step=5, value=10)
 

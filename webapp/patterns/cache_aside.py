@@ -20,8 +20,9 @@ Commands
     invalidate  1 round trip   DEL value lease, O(1)
 
 Guarantees: after `invalidate` has returned, no reader gets a value loaded before the
-write. A value and its TTL are set in one step. A value that cannot be decoded is a
-miss, and is removed. A row that does not exist is cached too, shortly.
+write. A value and its TTL are set in one step. A value that cannot be decoded, or a
+key of another type, is a miss and is removed. A row that does not exist is cached
+too, shortly.
 
 Limits: between the database commit and `invalidate`, readers may still get the old
 value. A writer that dies in between needs its own record of what to delete (an
