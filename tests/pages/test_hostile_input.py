@@ -8,7 +8,8 @@ from flask.testing import FlaskClient
 
 HOSTILE = [
     "*", "?", "[", "{}", "{1}", "1\n", "\n1", "1\x00", "\x00", "01", "-1", "+1", "1.0",
-    "1e3", "0x10", "١", "²", "１", " 1", "1 ", "\u202e1", "😀", "%FF", "%C3%28",
+    "1e3", "0x10", "\u0661", "²", "\uff11", " 1", "1 ", "\u202e1", "😀", "%FF",
+    "%C3%28",
     "..", "__proto__", "constructor", "null", "true", "' OR 1=1 --", "<script>", "${1}",
     "9" * 11, "9" * 400, "a" * 3000, "rpl:catalog:product:{1}", "1;DROP TABLE product",
 ]  # fmt: skip

@@ -60,7 +60,7 @@ class GuardedPool(BlockingConnectionPool):
     def get_connection(self, *args: Any, **kwargs: Any) -> Any:
         self.breaker.require_closed()
         try:
-            return super().get_connection(*args, **kwargs)
+            return super().get_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError) as error:
             if not isinstance(error.__context__, Empty):  # Empty: only our pool is busy
                 self.breaker.open(str(error))
@@ -75,7 +75,7 @@ class GuardedClient(redis.Redis):
         sink = recorder.current()
         trips = len(sink.trips) if sink else 0
         try:
-            return super().execute_command(*args, **options)
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError) as error:
             if sink and len(sink.trips) == trips:
                 recorder.note_unsent(node_of(self), args, error)

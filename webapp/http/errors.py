@@ -12,6 +12,11 @@ from werkzeug.wrappers import Response as WSGIResponse
 from webapp.shop.catalog import DatabaseBusy
 
 RETRY_AFTER_S = 1
+_DETAILS = {
+    404: "Nothing has this address.",
+    405: "This address does not take that method.",
+    413: "A body of at most 64 KB is taken.",
+}
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +84,8 @@ def _body(problem: Problem) -> dict[str, Any]:
 def _http(error: HTTPException) -> WSGIResponse:
     if error.code is None or error.code < 400:
         return error.get_response()
-    problem = Problem(error.code, error.name, error.description or error.name)
+    detail = _DETAILS.get(error.code) or error.description or error.name
+    problem = Problem(error.code, error.name.capitalize(), detail)
     response = answer(problem)
     if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
         response.headers["Allow"] = ", ".join(sorted(allowed))

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, current_app, make_response, request
 from redis.exceptions import RedisError
 
 import webapp.patterns.cache_aside as cache_aside
-from webapp import keys
+from webapp import keys, words
 from webapp.admin import keyspace
 from webapp.connection import recorder
 from webapp.connection.recorder import Recording
@@ -19,7 +19,6 @@ from webapp.http.errors import Problem
 from webapp.http.reads import catalog
 from webapp.shop import queries
 from webapp.shop.seed import FEATURED_IDS
-from webapp.views import words
 
 bp = Blueprint("catalog", __name__, url_prefix="/catalog")
 
@@ -149,6 +148,7 @@ def run(name: str) -> Response:
     bench = Bench(shop.cache, shop.engine, settings.namespace, _SHOWN_FIRST)
     outcome = experiment.run(bench, **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
+    _name_run(experiment.title, replayed=bool(outcome.recordings))
     if request.headers.get("HX-Request"):
         return make_response(
             delivery.fragment(
@@ -160,6 +160,13 @@ def run(name: str) -> Response:
             )
         )
     return _respond(None, outcomes={name: outcome})
+
+
+def _name_run(title: str, *, replayed: bool) -> None:
+    """A run is named by its title; what a replay leaves to this request is tidying."""
+    if (own := recorder.current()) is not None:
+        own.cause = f"Tidy up: {title}" if replayed else f"Run: {title}"
+        own.housekeeping = replayed
 
 
 def _respond(
