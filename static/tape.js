@@ -6,7 +6,7 @@
   const OPEN = 3;
   const tape = document.getElementById("tape");
   const roll = document.getElementById("tape-roll");
-  const list = roll.querySelector("ol");
+  const list = roll.querySelector(".receipts");
   const incoming = document.getElementById("receipts");
   const slot = (name) => tape.querySelector(`[data-slot="${name}"]`);
   const housekeeping = document.getElementById("housekeeping");
@@ -134,7 +134,8 @@
     const hidden = receipts.filter((receipt) => "housekeeping" in receipt.dataset).length;
     slot("kept").textContent = commands.toLocaleString("en");
     slot("strip").textContent = `${commands.toLocaleString("en")} commands`;
-    slot("housekeeping").textContent = String(hidden);
+    const vitals = document.getElementById("vitals-receipt").childElementCount;
+    slot("housekeeping").textContent = String(hidden + vitals);
     document.getElementById("tape-empty").hidden = shown > 0;
   }
 

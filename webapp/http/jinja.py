@@ -6,6 +6,8 @@ from typing import Any
 
 from flask import Flask
 
+from webapp.http import tape
+
 _UNKNOWN = "\u2013"
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
 _QUIET = 8  # a chart is at least this tall in requests, so that one is not a tower
@@ -142,4 +144,6 @@ def init_app(app: Flask) -> None:
         thousands=thousands,
         total=total,
     )
-    app.jinja_env.globals.update(bars=bars, line=line, plural=plural)
+    app.jinja_env.globals.update(
+        bars=bars, line=line, of_vitals=tape.of_vitals, plural=plural
+    )

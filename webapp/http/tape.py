@@ -13,6 +13,7 @@ import msgspec
 
 from webapp import keys
 from webapp.connection.recorder import Command, InnerCall, Recording, Sql, Trip
+from webapp.live.vitals import VitalsNow
 from webapp.scripts import SCRIPTS
 
 _LONGEST = 64  # characters of an argument or a short reply
@@ -130,6 +131,50 @@ def receipt(recording: Recording, *, page: str, namespace: str) -> Receipt:
             for trip in recording.trips
             for command in trip.commands
         ),
+    )
+
+
+def of_vitals(now: VitalsNow) -> Receipt | None:
+    """What the status bar costs each second, whoever looks; None: nothing yet."""
+    if not now.housekeeping:
+        return None
+    trips = [
+        TapeTrip(
+            spent.node,
+            at_us=0,
+            us=spent.us,
+            distance_us=0,
+            sent=True,
+            commands=[
+                TapeCommand(
+                    n=n,
+                    name=spent.name,
+                    args=[_argument(a, hidden=False) for a in spent.args],
+                    reply=spent.reply,
+                    error=spent.error,
+                    us=spent.us,
+                    source=None,
+                    script=None,
+                )
+            ],
+        )
+        for n, spent in enumerate(now.housekeeping, start=1)
+    ]
+    total_us = sum(trip.us for trip in trips)
+    return Receipt(
+        id="vitals",
+        cause="Vitals, once a second for everyone",
+        page="",
+        started_at=now.at,
+        commands=len(trips),
+        round_trips=len(trips),
+        redis_us=total_us,
+        database_us=0,
+        duration_us=total_us,
+        housekeeping=True,
+        trips=trips,
+        sql=[],
+        cli="\n".join(" ".join((s.name, *s.args)) for s in now.housekeeping),
     )
 
 
