@@ -76,6 +76,8 @@ class BadName(ValueError):
 
 def key(namespace: str, family: Family, group: int | str, rest: str = "") -> str:
     """Build a key. Raises BadName for anything but a plain id or name."""
+    if rest and not family.rest:
+        raise BadName(f"{family.part} keys end with their group, not with {rest!r}")
     for name in (str(group), rest) if family.rest else (str(group),):
         if not _NAME.fullmatch(name):
             raise BadName(f"not a name: {name[:64]!r}")

@@ -10,6 +10,10 @@ from redis.exceptions import TimeoutError
 _LEAST_S = 0.001  # a socket timeout of 0 would mean non-blocking
 
 
+class BudgetSpent(TimeoutError):
+    """The request took its time; the server is not to blame."""
+
+
 @dataclass(slots=True)
 class Budget:
     """Seconds that Redis calls may still take; the fader's waits do not count."""
@@ -17,9 +21,9 @@ class Budget:
     left_s: float
 
     def require(self) -> None:
-        """Raises redis.TimeoutError if nothing is left."""
+        """Raises BudgetSpent, a redis.TimeoutError, if nothing is left."""
         if self.left_s <= 0:
-            raise TimeoutError("the request's time for Redis calls is used up")
+            raise BudgetSpent("the request's time for Redis calls is used up")
 
     def timeout(self, most_s: float | None) -> float:
         left = max(self.left_s, _LEAST_S)

@@ -18,8 +18,8 @@ from redis.exceptions import ConnectionError, TimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from webapp.connection import recorder
-from webapp.connection.breaker import Breaker
+from webapp.connection import budget, recorder
+from webapp.connection.breaker import Breaker, BreakerOpen
 
 CONNECT_TIMEOUT_S = 0.25
 READ_TIMEOUT_S = 1.0
@@ -52,6 +52,12 @@ _CLASSES: dict[str, type] = {
 }
 
 
+def _blames_the_server(error: Exception) -> bool:
+    """False where only our pool was busy, or the request's own time was up."""
+    ours = BreakerOpen, budget.BudgetSpent
+    return not isinstance(error, ours) and not isinstance(error.__context__, Empty)
+
+
 class GuardedPool(BlockingConnectionPool):
     """Refuses at once while the breaker is open, and opens it when it must."""
 
@@ -62,7 +68,7 @@ class GuardedPool(BlockingConnectionPool):
         try:
             return super().get_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError) as error:
-            if not isinstance(error.__context__, Empty):  # Empty: only our pool is busy
+            if _blames_the_server(error):
                 self.breaker.open(str(error))
             raise
 
@@ -72,14 +78,13 @@ class GuardedClient(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         pool: Any = self.connection_pool
-        sink = recorder.current()
-        trips = len(sink.trips) if sink else 0
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError) as error:
-            if sink and len(sink.trips) == trips:
+            last = recorder.last_command()
+            if last is None or last.args != args:
                 recorder.note_unsent(node_of(self), args, error)
-            if not pool.breaker.is_open and not isinstance(error.__context__, Empty):
+            if _blames_the_server(error):
                 pool.breaker.open(str(error))
             raise
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 _OLD_CENTS, _NEW_CENTS = 2499, 1999
 _SALE_CENTS = 1000  # a cheaper product has a badge
-_VALUE = b"x" * 200
+_VALUE = b"x" * 32  # small, so that a pipeline of them is one packet
 _TTL_MS = 10_000
 _SHORT_TTL_MS = 300  # of values whose end is waited for
 _POLL_S = 0.025
@@ -473,7 +473,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         title="Write without a TTL",
         hypothesis="Values nobody reads again keep their memory for ever.",
         controls=(
-            Control("values", "Values", "range", min=10, max=200, step=10, value=50),
+            Control("values", "Values", "range", min=5, max=40, step=5, value=20),
         ),
         run=run_no_ttl,
     ),

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as WSGIResponse
 from webapp.shop.catalog import DatabaseBusy
 
 RETRY_AFTER_S = 1
+_OURS = {"Content-Type", "Content-Length"}
 _DETAILS = {
     404: "Nothing has this address.",
     405: "This address does not take that method.",
@@ -87,8 +88,8 @@ def _http(error: HTTPException) -> WSGIResponse:
     detail = _DETAILS.get(error.code) or error.description or error.name
     problem = Problem(error.code, error.name.capitalize(), detail)
     response = answer(problem)
-    if error.code == 405 and (allowed := getattr(error, "valid_methods", None)):
-        response.headers["Allow"] = ", ".join(sorted(allowed))
+    own = {name: value for name, value in error.get_headers() if name not in _OURS}
+    response.headers.update(own)  # Allow, Retry-After, Upgrade
     return response
 
 

@@ -2,8 +2,6 @@
 
 import signal
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -46,18 +44,11 @@ def post_worker_init(worker: Any) -> None:
     hub = worker.wsgi.extensions.get("hub")
     if hub is None:
         return
-    # A handler interrupts code that may hold any lock, so it only wakes a thread.
-    told: SimpleQueue[None] = SimpleQueue()
-
-    def close_hub() -> None:
-        told.get()
-        hub.close()
 
     def end(number: int, frame: FrameType | None) -> None:
-        told.put(None)
+        hub.close()
         worker.handle_exit(number, frame)
 
-    Thread(target=close_hub, daemon=True).start()
     signal.signal(signal.SIGTERM, end)
 
 

@@ -59,6 +59,7 @@ class VitalsNow(msgspec.Struct, frozen=True, kw_only=True):
     clients: int | None = None  # all servers
     servers: list[Server] = []
     strip: Strip = msgspec.field(default_factory=Strip)
+    shared: bool = False  # both roles are on one server
     down: list[str] = []  # roles whose server does not answer
     limited: bool = False  # an imitation inside a worker: nobody else can ask it
     shoppers_per_s: int | None = None  # None: not in demo mode
@@ -160,6 +161,7 @@ class Vitals:
             memory_max_bytes=cache.memory_max_bytes if cache else None,
             clients=sum(a.clients for a in up) if up else None,
             servers=servers,
+            shared=len(up) < sum(server.up for server in servers),
             strip=_strip([s.counts for s in minute]),
             down=[server.role for server in servers if not server.up],
             limited=self._limited,
