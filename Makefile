@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv/bin/python
-PIP := $(VENV) -m pip install --quiet --disable-pip-version-check
+PIP := $(VENV) -m pip install -qq --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml

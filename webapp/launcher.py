@@ -141,8 +141,9 @@ class Launcher:
 
     def _take_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, lambda number, _: self._signals.put(number))
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # started with nohup
+            signal.signal(number, lambda number, _: self._signals.put(number))
 
     def _check(self) -> None:
         if not self._signals.empty():
