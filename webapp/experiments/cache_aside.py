@@ -496,13 +496,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         run=run_forgotten_edit,
     ),
     Experiment(
-        name="stale-set",
-        title="Race a reader against a writer",
-        hypothesis="A slow reader stores the old price after the writer deleted it.",
-        controls=(),
-        run=run_stale_set,
-    ),
-    Experiment(
         name="empty-value",
         title="Cache an empty value",
         hypothesis="A cached empty value is taken for a miss, on every read.",
@@ -513,5 +506,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             ),
         ),
         run=run_empty_value,
+    ),
+    Experiment(
+        name="stale-set",
+        title="Race a reader against a writer",
+        hypothesis="A slow reader stores the old price after the writer deleted it.",
+        controls=(),
+        run=run_stale_set,
     ),
 )

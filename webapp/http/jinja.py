@@ -10,7 +10,7 @@ from webapp.http import tape
 
 _UNKNOWN = "\u2013"
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
-_QUIET = 8  # a chart is at least this tall in requests, so that one is not a tower
+_QUIET = 4  # a chart is at least this tall in requests, so that one is not a tower
 
 
 def thousands(number: int | None) -> str:
@@ -64,9 +64,10 @@ def percent(share: float | None) -> str:
 
 
 def clock(ms: int) -> str:
-    """301000 -> '5:01'; a part of a second counts as one, as TTL does."""
-    seconds = -(-ms // 1000)
-    return f"{seconds // 60}:{seconds % 60:02}"
+    """301000 -> '5:01', 3901000 -> '1:05:01'; a part of a second counts as one."""
+    minutes, seconds = divmod(-(-ms // 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def plural(count: int, one: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from webapp.connection import probe
 from webapp.connection.urls import probe_client
 from webapp.settings import Role
 
@@ -27,6 +28,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     memory_used_bytes: int | None = None
     memory_max_bytes: int | None = None  # 0: no limit
     maxmemory_policy: str | None = None
+    lacks: list[str] = []  # what it refuses that the app would use, and why
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,13 +96,17 @@ class Probe:
         self._client.response_callbacks.pop("INFO", None)  # its size is shown
         self._name = ""
         self._totals: Totals | None = None
+        self._lacks: list[str] = []  # found out once for each start of the server
 
     def ask(self) -> Answer:
         began = time.perf_counter()
-        text, error = "", None
+        text, info, error = "", {}, None
         try:
             raw: Any = self._client.execute_command("INFO", *_INFO)
             text = raw.decode(errors="replace")
+            info = parse_info(text)
+            if self._totals is None or self._totals.run_id != info.get("run_id"):
+                self._lacks = probe.lacking(self._client)
         except (RedisError, OSError) as failure:
             error = str(failure)
         us = round((time.perf_counter() - began) * 1e6)
@@ -115,7 +121,7 @@ class Probe:
         if error is not None:
             down = Server(role=self._role, name=self._name, up=False)
             return Answer(down, spent=spent)
-        return self._answer(parse_info(text), spent)
+        return self._answer(info, spent)
 
     def _answer(self, info: Mapping[str, str], spent: Spent) -> Answer:
         totals = Totals(
@@ -138,6 +144,7 @@ class Probe:
             memory_used_bytes=_number(info, "used_memory"),
             memory_max_bytes=_number(info, "maxmemory"),
             maxmemory_policy=info.get("maxmemory_policy"),
+            lacks=self._lacks,
         )
         clients = _number(info, "connected_clients")
         return Answer(server, totals.run_id, clients, growth, spent)

@@ -1,0 +1,36 @@
+"""What a server lacks is found out by trying, and said with its own words."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RedisProcess
+from webapp.connection.probe import lacking
+from webapp.live.servers import Probe
+
+pytestmark = pytest.mark.server
+
+
+def test_a_whole_server_lacks_nothing(redis_process: RedisProcess) -> None:
+    with redis_process.client() as client:
+        assert lacking(client) == []
+
+
+def test_a_renamed_command_is_lacking_with_the_servers_reason(tmp_path: Path) -> None:
+    server = RedisProcess(tmp_path, options=("--rename-command", "MEMORY", ""))
+    server.start()
+    try:
+        with server.client() as client:
+            (reason,) = lacking(client)
+        assert reason.startswith("No MEMORY USAGE, for the bytes of a key: unknown")
+        assert Probe("cache", server.url).ask().server.lacks == [reason]
+    finally:
+        server.kill()
+
+
+def test_a_forbidden_command_is_lacking_too(redis_process: RedisProcess) -> None:
+    with redis_process.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-unlink")
+        (reason,) = lacking(client)
+    assert "UNLINK" in reason
+    assert "permissions" in reason
