@@ -81,7 +81,7 @@ class Kept:
     """A running child that is started again when it ends, later if it ends at once."""
 
     name: str
-    start: Callable[[], None]  # raises RuntimeError if it cannot
+    start: Callable[[], None]  # raises RuntimeError or OSError if it cannot
     trouble: Callable[[], str | None]  # what is wrong with it; None: all is well
     _started: float = field(default_factory=lambda: time.monotonic())
     _due: float | None = None  # when to start it again; None while it runs
@@ -95,7 +95,7 @@ class Kept:
         self._due, self._started = None, time.monotonic()
         try:
             self.start()
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             self._plan(f"did not start: {error}")
 
     def _plan(self, trouble: str) -> None:
