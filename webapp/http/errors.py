@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, g, render_template, request
+from flask import Flask, Response, render_template, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as WSGIResponse
@@ -78,7 +78,6 @@ def _body(problem: Problem) -> dict[str, Any]:
         "status": problem.status,
         "detail": problem.detail,
         "instance": request.path,
-        "request_id": g.get("request_id"),
     }
 
 

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from webapp.http.tape import Receipt
 from webapp.shop.queries import PRICE_CENTS, STOCK, ProductPage, ProductRow
@@ -14,8 +15,8 @@ Stock = Annotated[int, msgspec.Meta(ge=STOCK[0], le=STOCK[1])]
 class ProductEdit(msgspec.Struct, forbid_unknown_fields=True):
     """What may be changed; what is left out stays."""
 
-    price_cents: Price | None = None
-    stock: Stock | None = None
+    price_cents: Price | UnsetType = UNSET
+    stock: Stock | UnsetType = UNSET
 
 
 class ProductList(msgspec.Struct):
@@ -37,6 +38,7 @@ def document() -> dict[str, Any]:
         [ProductPage, ProductList, ProductEdit, Problem, Receipt],
         ref_template="#/components/schemas/{name}",
     )
+    components["ProductEdit"]["minProperties"] = 1
     failed = {
         str(status): _answer(text, problem, "application/problem+json")
         for status, text in (
@@ -54,7 +56,7 @@ def document() -> dict[str, Any]:
                 "get": {
                     "summary": "Products, ordered by id",
                     "parameters": [
-                        _query("category", {"type": "string"}),
+                        _query("category", _NAME),
                         _query("after", _ID | {"minimum": 0}),
                         _query(
                             "limit", {"type": "integer", "minimum": 1, "maximum": 100}
@@ -93,6 +95,7 @@ def document() -> dict[str, Any]:
     }
 
 
+_NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"}
 _ID = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 
 

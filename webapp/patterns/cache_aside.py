@@ -119,14 +119,14 @@ class CacheAside:
         Keys that hold another type are removed first (two round trips more).
         """
         try:
-            return self._fetch(client, entry)
+            return self._ask(client, entry)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
         self.invalidate(client, entry)
-        return self._fetch(client, entry)
+        return self._ask(client, entry)
 
-    def _fetch(self, client: redis.Redis, entry: Entry) -> Fetched:
+    def _ask(self, client: redis.Redis, entry: Entry) -> Fetched:
         token = secrets.token_hex(8)
         reply = _fetch(client, [entry.value, entry.lease], [token, self.lease_ms])
         if isinstance(reply, bytes):

@@ -57,7 +57,11 @@ class Catalog:
         )
 
     def edit(
-        self, product_id: int, *, price_cents: int | None, stock: int | None
+        self,
+        product_id: int,
+        *,
+        price_cents: int | None = None,
+        stock: int | None = None,
     ) -> Edited | None:
         """Write the row, then delete its copy. None: there is no such product."""
         change = queries.edit_product(

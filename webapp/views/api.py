@@ -19,12 +19,12 @@ _MOST_ITEMS = 100
 @bp.get("/products")
 def products() -> Response:
     """Products ordered by id, a page at a time."""
-    slug = request.args.get("category") or None
-    if slug:
+    slug = request.args.get("category")
+    if slug is not None:
         ids.name(slug, what="category")
-    after = ids.number(request.args.get("after") or "0", what="after")
+    after = ids.number(request.args.get("after", "0"), what="after")
     limit = ids.bounded(
-        request.args.get("limit") or "20", what="limit", least=1, most=_MOST_ITEMS
+        request.args.get("limit", "20"), what="limit", least=1, most=_MOST_ITEMS
     )
     engine = catalog().engine
     if slug and slug not in {c.slug for c in queries.categories(engine)}:
@@ -59,9 +59,14 @@ def edit(product_id: str) -> Response:
     """Change price or stock; answers the product as it is now in the database."""
     number = ids.number(product_id, what="product")
     change = _body(openapi.ProductEdit)
-    if change.price_cents is None and change.stock is None:
+    given = {
+        name: value
+        for name, value in msgspec.structs.asdict(change).items()
+        if value is not msgspec.UNSET
+    }
+    if not given:
         raise Problem(400, "Nothing to change", "Name price_cents, stock or both.")
-    edited = catalog().edit(number, price_cents=change.price_cents, stock=change.stock)
+    edited = catalog().edit(number, **given)
     if edited is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
     page = queries.product(catalog().engine, number)
@@ -78,10 +83,20 @@ def document() -> Response:
     return Response(body, mimetype="application/json")
 
 
+def _whole(body: Any) -> Any:
+    """JSON has one kind of number: 154.0 is the integer 154 in an object's fields."""
+    if not isinstance(body, dict):
+        return body
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in body.items()
+    }
+
+
 def _body(kind: Any) -> Any:
     if request.mimetype != "application/json":
         raise Problem(415, "Not JSON", "Send application/json.")
     try:
-        return msgspec.json.decode(request.get_data(), type=kind)
+        return msgspec.convert(_whole(msgspec.json.decode(request.get_data())), kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Problem(400, "Unusable body", str(error)) from error
