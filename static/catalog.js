@@ -8,7 +8,9 @@
 
   function clock(ms) {
     const seconds = Math.ceil(ms / 1000);
-    return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    const two = (number) => String(number).padStart(2, "0");
+    const [h, min] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+    return `${h ? `${h}:${two(min)}` : min}:${two(seconds % 60)}`;
   }
 
   function left(element) {
@@ -26,7 +28,7 @@
     }
     bar.value = ms;
     bar.classList.toggle("ttl--low", ms < longest * 0.15);
-    bar.setAttribute("aria-label", `${clock(ms)} of ${clock(longest)} left`);
+    bar.setAttribute("aria-label", `${clock(ms)} left of at most ${clock(longest)}`);
     row.querySelector('[data-slot="left"] b').textContent = clock(ms);
   }
 

@@ -10,6 +10,7 @@ from webapp.http import tape
 
 _UNKNOWN = "\u2013"
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
+_GAP = 1  # between the parts of a bar
 _QUIET = 4  # a chart is at least this tall in requests, so that one is not a tower
 
 
@@ -98,7 +99,7 @@ class Bar:
 
 
 def bars(strip: Any, count: int, width: int, height: int) -> list[Bar]:
-    """Stacked bars of hits, misses and bypasses, oldest first, one pixel apart."""
+    """Stacked bars of hits, misses and bypasses, oldest first."""
     columns = [
         [sum(part) for part in parts]
         for parts in zip(
@@ -113,14 +114,14 @@ def bars(strip: Any, count: int, width: int, height: int) -> list[Bar]:
         y = float(height)
         for amount, tone in zip(column, ("ok", "wait", "no"), strict=True):
             if amount:
-                tall = amount * height / tallest
+                tall = max(amount * height / tallest, 1 + _GAP)
                 y -= tall
                 drawn.append(
                     Bar(
                         round(i * step, 1),
-                        round(y, 1),
+                        round(y + _GAP, 1),
                         round(step * 0.78, 1),
-                        round(max(tall - 1, 1), 1),
+                        round(tall - _GAP, 1),
                         tone,
                     )
                 )
