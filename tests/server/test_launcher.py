@@ -80,7 +80,10 @@ class App:
 
     def is_watched(self, role: str) -> bool:
         with self.redis(role) as client:
-            return any(client["cmd"] == "ping" for client in client.client_list())
+            try:
+                return any(other["cmd"] == "ping" for other in client.client_list())
+            except redis.RedisError:
+                return False
 
     def processes(self) -> set[int]:
         return processes_of(self.instance)
@@ -223,7 +226,7 @@ def test_a_server_that_died_or_hangs_answers_again_soon(
     before = kept.server_pid(role)
     assert before is not None
     os.kill(before, sign)
-    wait_until(lambda: kept.server_pid(role) not in (None, before), within_s=3)
+    wait_until(lambda: kept.server_pid(role) not in (None, before), within_s=8)
 
 
 def test_a_long_script_is_not_taken_for_a_hang(kept: App) -> None:

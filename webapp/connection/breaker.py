@@ -29,6 +29,8 @@ class Breaker:
         self.before_close: list[Callable[[redis.Redis], None]] = []
         self._prober = prober  # not guarded: it may ask while we are open
         self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._jitter = random.Random()  # so that workers do not march in step
         self._opened_at: float | None = None
         self._reason = ""
 
@@ -56,16 +58,23 @@ class Breaker:
             target=self._probe, name=f"probe-{self.role}", daemon=True
         ).start()
 
+    def end(self) -> None:
+        """Stop asking: the client is about to be closed."""
+        self._ended.set()
+
     def _probe(self) -> None:
-        """Ask until it answers. The pause has jitter, so workers do not march."""
+        """Ask until it answers."""
         while not self._is_back():
-            time.sleep(_PROBE_EVERY_S * random.uniform(0.7, 1.3))
+            if self._ended.wait(_PROBE_EVERY_S * self._jitter.uniform(0.7, 1.3)):
+                return
         with self._lock:
             away_s = time.monotonic() - (self._opened_at or 0)
             self._opened_at, self._reason = None, ""
         log.warning("%s is back after %.1f s", self.role, away_s)
+        self._is_back()  # a write may have come between the replay and the close
 
     def _is_back(self) -> bool:
+        """Whether it answers, and what it missed was made good."""
         try:
             self._prober.ping()
             for callback in self.before_close:

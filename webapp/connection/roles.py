@@ -27,6 +27,7 @@ class Clients:
 
     def close(self) -> None:
         for _, client in self.items():
+            breaker_of(client).end()
             client.close()
             client.connection_pool.disconnect()
 
