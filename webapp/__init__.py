@@ -32,6 +32,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.http import delivery, errors, guard, jinja, metrics, shell
     from webapp.live import sockets
     from webapp.live.hub import Hub
+    from webapp.rooms import PAGES
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
     from webapp.views import api, catalog, ops, overview
@@ -58,7 +59,10 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         open_database(settings.database_url), clients.cache, settings.namespace
     )
     live = app.jinja_env.get_template  # outside any request: no context processors
-    hub = Hub(settings, render=lambda now: live("_live.html").render(vitals=now))
+    hub = Hub(
+        settings,
+        render=lambda now: live("_live.html").render(vitals=now, pages=PAGES),
+    )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
 
     errors.init_app(app)

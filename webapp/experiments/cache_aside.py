@@ -26,8 +26,6 @@ from webapp.experiments import (
 from webapp.patterns.cache_aside import CacheAside, Entry, Fetched, Read
 from webapp.shop import queries, scratch
 
-__all__ = ["EXPERIMENTS", "Bench"]
-
 T = TypeVar("T")
 
 _OLD_CENTS, _NEW_CENTS = 2499, 1999

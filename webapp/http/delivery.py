@@ -90,9 +90,14 @@ def housekeeping() -> None:
         own.housekeeping = True
 
 
-def _own_receipts() -> list[tape.Receipt]:
+def own_receipt() -> tape.Receipt | None:
+    """The receipt of this request so far; None if it has asked for nothing."""
     own = recorder.current()
-    return [_receipt(own)] if own is not None and (own.trips or own.sql) else []
+    return _receipt(own) if own is not None and (own.trips or own.sql) else None
+
+
+def _own_receipts() -> list[tape.Receipt]:
+    return [own] if (own := own_receipt()) else []
 
 
 def _receipt(recording: Recording) -> tape.Receipt:

@@ -22,6 +22,7 @@ Traffic = Literal["visitor", "shopper"]
 CACHE_READS = Counter(
     "rpl_cache_reads", "Reads of a cached page", ["room", "outcome", "traffic"]
 )
+EVENTS = Counter("rpl_events", "What the pages did, for their tiles", ["page", "event"])
 TRIPS = Histogram(
     "rpl_redis_trip_seconds", "Round trips to Redis", ["role"], buckets=_BUCKETS
 )

@@ -11,6 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _READS = "rpl_cache_reads_total"
+_EVENTS = "rpl_events_total"
 _TRIPS = "rpl_redis_trip_seconds_bucket"
 _OUTCOMES = {"hit": "hits", "miss": "misses", "bypass": "bypasses"}
 
@@ -24,32 +25,40 @@ class Counts:
     bypasses: int = 0
     by_shoppers: int = 0  # of these reads, those of the simulated shoppers
     trips: Mapping[float, int] = field(default_factory=dict)  # at most so many seconds
+    events: Mapping[str, int] = field(default_factory=dict)  # by "page.event"
 
     def since(self, before: "Counts") -> "Counts":
         """What was added; nothing where the totals began anew in between."""
         trips = {le: n - before.trips.get(le, 0) for le, n in self.trips.items()}
+        events = {
+            name: n - before.events.get(name, 0) for name, n in self.events.items()
+        }
         added = {name: getattr(self, name) - getattr(before, name) for name in _READ}
-        if min(0, *added.values(), *trips.values()) < 0:
+        if min(0, *added.values(), *trips.values(), *events.values()) < 0:
             return Counts()
-        return Counts(**added, trips=trips)
+        return Counts(**added, trips=trips, events=events)
 
 
-_READ = tuple(f.name for f in fields(Counts) if f.name != "trips")
+_READ = tuple(f.name for f in fields(Counts) if f.name not in ("trips", "events"))
 
 
 def read(folder: Path) -> Counts:
     """The totals of every worker there was; zeros where the folder is missing."""
     reads: Counter[str] = Counter()
     trips: Counter[float] = Counter()
+    events: Counter[str] = Counter()
     for metric in _metrics(folder):
         for sample in metric.samples:
             if sample.name == _TRIPS:
                 trips[float(sample.labels["le"])] += int(sample.value)
+            elif sample.name == _EVENTS:
+                name = f"{sample.labels['page']}.{sample.labels['event']}"
+                events[name] += int(sample.value)
             elif sample.name == _READS:
                 reads[_OUTCOMES[sample.labels["outcome"]]] += int(sample.value)
                 if sample.labels["traffic"] == "shopper":
                     reads["by_shoppers"] += int(sample.value)
-    return Counts(**reads, trips=trips)
+    return Counts(**reads, trips=trips, events=events)
 
 
 def percentile_us(seconds: Iterable[Counts], share: float) -> int | None:

@@ -59,6 +59,7 @@ class VitalsNow(msgspec.Struct, frozen=True, kw_only=True):
     clients: int | None = None  # all servers
     servers: list[Server] = []
     strip: Strip = msgspec.field(default_factory=Strip)
+    series: dict[str, list[int]] = {}  # "page.event": how often in each of 60 s
     shared: bool = False  # both roles are on one server
     down: list[str] = []  # roles whose server does not answer
     limited: bool = False  # an imitation inside a worker: nobody else can ask it
@@ -163,6 +164,7 @@ class Vitals:
             servers=servers,
             shared=len(up) < sum(server.up for server in servers),
             strip=_strip([s.counts for s in minute]),
+            series=_series([s.counts for s in minute]),
             down=[server.role for server in servers if not server.up],
             limited=self._limited,
             shoppers_per_s=shoppers.read_rate(folder) if demo else None,
@@ -187,6 +189,11 @@ def _strip(seconds: Sequence[Counts]) -> Strip:
         bypasses=bypasses,
         shoppers_share=by_shoppers / reads if reads else 0.0,
     )
+
+
+def _series(seconds: Sequence[Counts]) -> dict[str, list[int]]:
+    names = {name for second in seconds for name in second.events}
+    return {name: [s.events.get(name, 0) for s in seconds] for name in sorted(names)}
 
 
 def _is_fake(url: str) -> bool:

@@ -9,12 +9,11 @@ from flask import Blueprint, Response, current_app, make_response, request
 from redis.exceptions import RedisError
 
 import webapp.patterns.cache_aside as cache_aside
-from webapp import keys, words
-from webapp.admin import keyspace
+from webapp import words
 from webapp.connection import recorder
-from webapp.connection.recorder import Recording
-from webapp.experiments.cache_aside import EXPERIMENTS, Bench
-from webapp.http import delivery, ids, reads, sources, tape
+from webapp.experiments import Bench
+from webapp.experiments.cache_aside import EXPERIMENTS
+from webapp.http import delivery, ids, keypanel, lab, reads, sources
 from webapp.http.errors import Problem
 from webapp.http.reads import catalog
 from webapp.shop import queries
@@ -48,19 +47,6 @@ class Served(msgspec.Struct):
         if not self.last_miss_us or not self.last_hit_us:
             return None
         return self.last_miss_us / self.last_hit_us
-
-
-class KeyRow(msgspec.Struct):
-    namespace: str  # the quiet part of the name, "rpl:catalog:product:"
-    last: str  # the strong part, "{1042}"
-    name: str
-    type: str
-    bytes: int | None
-    ttl_ms: int | None
-    ttl_max_ms: int
-    slot: int
-    node: str
-    expired: bool = False
 
 
 class Pill(msgspec.Struct):
@@ -120,12 +106,10 @@ def show_keys() -> str:
     numbers = [ids.number(i, what="product") for i in asked if i]
     entries = [catalog().entry(n) for n in numbers]
     names = [name for e in entries for name in (e.value, e.lease)]
-    settings = current_app.extensions["settings"]
     try:
-        found = keyspace.states(catalog().cache, settings.namespace, names)
+        rows = keypanel.rows(catalog().cache, names)
     except RedisError as error:
-        return delivery.fragment("catalog/_keys.html", keys=None, error=str(error))
-    rows = [_key_row(state) for state in found]
+        return delivery.fragment("_keys.html", keys=None, error=str(error))
     by_name = {row.name: row for row in rows}
     pills = [
         _pill(n, by_name.get(e.value)) for n, e in zip(numbers, entries, strict=True)
@@ -136,37 +120,13 @@ def show_keys() -> str:
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    experiment = next((e for e in EXPERIMENTS if e.name == name), None)
-    if experiment is None:
-        raise Problem(404, "No such experiment", "There is no such Break it card.")
-    try:
-        controls = experiment.parse(request.form)
-    except ValueError as error:
-        raise Problem(400, "Out of bounds", str(error)) from error
-    settings = current_app.extensions["settings"]
     shop = catalog()
-    bench = Bench(shop.cache, shop.engine, settings.namespace, _SHOWN_FIRST)
-    outcome = experiment.run(bench, **controls)
-    delivery.verdict(outcome.tone, outcome.verdict)
-    _name_run(experiment.title, replayed=bool(outcome.recordings))
+    namespace = current_app.extensions["settings"].namespace
+    bench = Bench(shop.cache, shop.engine, namespace, _SHOWN_FIRST)
+    ran = lab.run(EXPERIMENTS, name, bench)
     if request.headers.get("HX-Request"):
-        return make_response(
-            delivery.fragment(
-                "_xp.html",
-                recordings=outcome.recordings,
-                experiment=experiment,
-                controls=controls,
-                outcome=outcome,
-            )
-        )
-    return _respond(None, outcomes={name: outcome})
-
-
-def _name_run(title: str, *, replayed: bool) -> None:
-    """A run is named by its title; what a replay leaves to this request is tidying."""
-    if (own := recorder.current()) is not None:
-        own.cause = f"Tidy up: {title}" if replayed else f"Run: {title}"
-        own.housekeeping = replayed
+        return make_response(ran.card())
+    return _respond(None, outcomes={name: ran.outcome})
 
 
 def _respond(
@@ -198,8 +158,6 @@ def _context(
         if slug and slug not in {c.slug for c in categories}:
             raise Problem(404, "No such category", f"There is no category {slug}.")
         rows = queries.products(engine, category=slug, after=first, limit=_PER_PAGE + 1)
-    own = recorder.current()
-    receipt = _receipt(own) if own else None
     return {
         "product": product,
         "served": None,
@@ -211,7 +169,7 @@ def _context(
         "experiments": EXPERIMENTS,
         "outcomes": {},
         "words": words.CACHE_ASIDE,
-        "sources": sources.with_badges(_FILES, receipt),
+        "sources": sources.with_badges(_FILES, delivery.own_receipt()),
         "first_product": _SHOWN_FIRST,
     }
 
@@ -258,30 +216,9 @@ def _us(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
-def _key_row(state: keyspace.KeyState) -> KeyRow:
-    head, brace, tail = state.key.partition("{")
-    family = state.family or keys.PRODUCT
-    return KeyRow(
-        namespace=head,
-        last=brace + tail,
-        name=state.key,
-        type="STR",
-        bytes=state.memory_bytes,
-        ttl_ms=state.ttl_ms,
-        ttl_max_ms=family.ttl_ms or 0,
-        slot=state.slot,
-        node=family.role,
-    )
-
-
-def _pill(product_id: int, row: KeyRow | None) -> Pill:
+def _pill(product_id: int, row: keypanel.KeyRow | None) -> Pill:
     if row is None:
         return Pill(product_id, "", "not cached", None, 0)
     ending = row.ttl_ms is not None and row.ttl_ms < row.ttl_max_ms * _ENDING
     tone, text = ("wait", "expires soon") if ending else ("ok", "cached")
     return Pill(product_id, tone, text, row.ttl_ms, row.ttl_max_ms)
-
-
-def _receipt(recording: Recording) -> tape.Receipt:
-    namespace = current_app.extensions["settings"].namespace
-    return tape.receipt(recording, page="catalog", namespace=namespace)

@@ -1,0 +1,49 @@
+"""Keys on this page: rows for the panel that every pattern page has."""
+
+from collections.abc import Sequence
+
+import msgspec
+from flask import current_app
+from redis import Redis
+
+from webapp.admin import keyspace
+
+_BADGES = {"list": "LIST", "set": "SET", "zset": "ZSET", "hash": "HASH"} | {
+    "string": "STR",
+    "stream": "STRM",
+    "hyperloglog": "HLL",
+}
+
+
+class KeyRow(msgspec.Struct):
+    namespace: str  # the quiet part of the name, "rpl:catalog:product:"
+    last: str  # the strong part, "{1042}"
+    name: str
+    type: str  # "STR"
+    bytes: int | None
+    ttl_ms: int | None  # None: no expiry
+    ttl_max_ms: int  # the longest that its family may live
+    slot: int
+    node: str
+
+
+def rows(client: Redis, names: Sequence[str]) -> list[KeyRow]:
+    """Those of the keys that exist (one round trip). Raises redis.RedisError."""
+    namespace = current_app.extensions["settings"].namespace
+    return [_row(state) for state in keyspace.states(client, namespace, names)]
+
+
+def _row(state: keyspace.KeyState) -> KeyRow:
+    head, brace, tail = state.key.partition("{")
+    family = state.family
+    return KeyRow(
+        namespace=head,
+        last=brace + tail,
+        name=state.key,
+        type=_BADGES[family.type] if family else "KEY",
+        bytes=state.memory_bytes,
+        ttl_ms=state.ttl_ms,
+        ttl_max_ms=(family.ttl_ms if family else None) or state.ttl_ms or 0,
+        slot=state.slot,
+        node=family.role if family else "",
+    )
