@@ -1,13 +1,13 @@
 """The products API. Its answers are the public interface: keep them stable."""
 
-from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 from flask import Blueprint, Response, request
 
-from webapp.http import delivery, ids, openapi, reads
+from webapp.http import bodies, delivery, ids, openapi, reads
 from webapp.http.errors import Problem
+from webapp.http.openapi.products import ProductEdit
 from webapp.http.reads import catalog
 from webapp.shop import queries
 
@@ -58,7 +58,7 @@ def product(product_id: str) -> Response:
 def edit(product_id: str) -> Response:
     """Change price or stock; answers the product as it is now in the database."""
     number = ids.number(product_id, what="product")
-    change = _body(openapi.ProductEdit)
+    change = bodies.parse(ProductEdit)
     given = {
         name: value
         for name, value in msgspec.structs.asdict(change).items()
@@ -81,22 +81,3 @@ def document() -> Response:
     """This interface as an OpenAPI 3.1 document."""
     body = msgspec.json.encode(openapi.document())
     return Response(body, mimetype="application/json")
-
-
-def _whole(body: Any) -> Any:
-    """JSON has one kind of number: 154.0 is the integer 154 in an object's fields."""
-    if not isinstance(body, dict):
-        return body
-    return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in body.items()
-    }
-
-
-def _body(kind: Any) -> Any:
-    if request.mimetype != "application/json":
-        raise Problem(415, "Not JSON", "Send application/json.")
-    try:
-        return msgspec.convert(_whole(msgspec.json.decode(request.get_data())), kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Problem(400, "Unusable body", str(error)) from error
