@@ -119,7 +119,7 @@ def bars(strip: Any, count: int, width: int, height: int) -> list[Bar]:
                 drawn.append(
                     Bar(
                         round(i * step, 1),
-                        round(y + _GAP, 1),
+                        max(round(y + _GAP, 1), 0.0),  # a sliver is drawn, too
                         round(step * 0.78, 1),
                         round(tall - _GAP, 1),
                         tone,

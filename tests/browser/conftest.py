@@ -1,0 +1,197 @@
+"""Chromium beside the app as users run it; what a page complains of fails its test."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import (
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    WebError,
+)
+
+from tests.conftest import ROOT, RedisProcess, Served, free_port, served, wait_until
+from webapp.shop import shoppers
+
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(
+    browser_type_launch_args: dict[str, Any],
+) -> dict[str, Any]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.fail("no Chromium here: apt-get install chromium", pytrace=False)
+    return browser_type_launch_args | {
+        "executable_path": chromium,
+        "args": list(_FLAGS),
+    }
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
+    return browser_context_args | {"viewport": {"width": 1440, "height": 900}}
+
+
+@pytest.fixture(scope="session")
+def cache_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    server = RedisProcess(tmp_path_factory.mktemp("cache"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, seeded: Path, cache_server: RedisProcess
+) -> Iterator[Served]:
+    """The web server that most journeys share; there are no vitals, and no shoppers."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copy(seeded, folder / "shop.db")
+    with served(folder, cache_server.url) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def base_url(site: Served) -> str:
+    return site.url
+
+
+@dataclass
+class Launched:
+    """`python -m webapp serve`, with a cache server that it does not restart."""
+
+    folder: Path
+    cache: RedisProcess
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        environ = os.environ | {
+            "INSTANCE_PATH": str(self.folder),
+            "REDIS_CACHE_URL": self.cache.url,
+            "PORT": str(self.port),
+            "DEMO": "1",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "webapp", "serve"],
+            cwd=ROOT,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+        )
+        vitals = self.folder / "vitals.json"
+        vitals.unlink(missing_ok=True)
+        wait_until(vitals.exists, within_s=20)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def launched(
+    tmp_path_factory: pytest.TempPathFactory, seeded: Path
+) -> Iterator[Launched]:
+    folder = tmp_path_factory.mktemp("launched")
+    shutil.copy(seeded, folder / "shop.db")
+    shoppers.write_rate(folder, 0)
+    cache = RedisProcess(tmp_path_factory.mktemp("cache"))
+    cache.start()
+    app = Launched(folder, cache)
+    app.start()
+    yield app
+    app.stop()
+    cache.kill()
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached(site: Served, cache_server: RedisProcess) -> None:
+    """Each journey starts with an empty cache."""
+    with cache_server.client() as client:
+        client.flushall()
+
+
+def newest(page: Page) -> Locator:
+    """The receipt on top of the tape."""
+    return page.locator("#tape-roll .receipt.is-first")
+
+
+@dataclass
+class Complaints:
+    """What a page may complain about, and what it did complain about."""
+
+    expected: tuple[str, ...] = ()
+    heard: list[str] = field(default_factory=list)
+
+    def expect(self, *parts: str) -> None:
+        """Complaints with one of these texts in them belong to the journey."""
+        self.expected += parts
+
+    def unexpected(self) -> list[str]:
+        return [h for h in self.heard if not any(part in h for part in self.expected)]
+
+    def on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            where = message.location.get("url", "")
+            self.heard.append(f"console: {message.text} {where}")
+
+    def on_error(self, error: WebError) -> None:
+        self.heard.append(f"page: {error.error}")
+
+    def on_request(self, request: Request) -> None:
+        if request.url.endswith("/csp"):
+            self.heard.append(f"policy: {request.post_data}")
+
+    def on_failure(self, request: Request) -> None:
+        # Leaving a page aborts what it was still waiting for.
+        if request.failure != "net::ERR_ABORTED":
+            self.heard.append(f"request: {request.failure} {request.url}")
+
+
+@pytest.fixture(autouse=True)
+def complaints(context: BrowserContext) -> Iterator[Complaints]:
+    """No error in the console, no failed request, no report of a broken policy."""
+    complaints = Complaints()
+    context.on("console", complaints.on_console)
+    context.on("weberror", complaints.on_error)
+    context.on("request", complaints.on_request)
+    context.on("requestfailed", complaints.on_failure)
+    yield complaints
+    assert complaints.unexpected() == []
+
+
+@pytest.fixture(params=["light", "dark"])
+def theme(request: pytest.FixtureRequest, context: BrowserContext, site: Served) -> str:
+    """The journey in each theme."""
+    name: str = request.param
+    context.add_cookies([{"name": "theme", "value": name, "url": site.url}])
+    return name
+
+
+@pytest.fixture
+def phone(page: Page) -> Page:
+    page.set_viewport_size({"width": 390, "height": 844})
+    return page
