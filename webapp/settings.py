@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +20,7 @@ ROLES: tuple[Role, ...] = ("cache", "durable")
 
 _LONGEST_SOCKET_PATH = 100  # bytes; Redis refuses 108, macOS 104
 _SHORTEST_SECRET = 16
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "fake")
 
 
 class SettingsError(ValueError):
@@ -60,10 +62,10 @@ def from_environ(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read all settings. Raises SettingsError with a text for people."""
     instance = Path(environ.get("INSTANCE_PATH") or _default_instance()).absolute()
     host = environ.get("HOST") or "127.0.0.1"
-    shared = environ.get("REDIS_URL")
+    shared = _redis_url(environ, "REDIS_URL")
     configured = {
-        "cache": _read(environ, "REDIS_CACHE_URL") or shared,
-        "durable": _read(environ, "REDIS_DURABLE_URL") or shared,
+        "cache": _redis_url(environ, "REDIS_CACHE_URL") or shared,
+        "durable": _redis_url(environ, "REDIS_DURABLE_URL") or shared,
     }
     embedded = tuple(role for role in ROLES if not configured[role])
     sockets = sockets_folder(instance)
@@ -130,6 +132,23 @@ def _read(environ: Mapping[str, str], name: str) -> str | None:
         except OSError as error:
             raise SettingsError(f"{name}_FILE: cannot read {file}: {error}") from error
     return environ.get(name) or None
+
+
+def _redis_url(environ: Mapping[str, str], name: str) -> str | None:
+    """A URL of a kind the app speaks; its password stays out of the message."""
+    url = _read(environ, name)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in _REDIS_SCHEMES and parts.port != 0
+    except ValueError:
+        usable = False
+    if usable:
+        return url
+    raise SettingsError(
+        f"{name}: redis://host:port, rediss://host:port or unix:///path"
+    )
 
 
 def _namespace(value: str) -> str:
