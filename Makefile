@@ -14,7 +14,7 @@ run: .venv/run.stamp
 	@exec $(VENV) -m webapp serve
 
 test: .venv/test.stamp
-	@$(VENV) -m pytest -q -m "not slow"
+	@$(VENV) -m pytest -q -m "not slow" --cov --cov-report=term-missing:skip-covered
 
 test-all: .venv/test.stamp
 	@$(VENV) -m pytest -q
