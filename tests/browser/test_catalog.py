@@ -107,6 +107,7 @@ def test_an_opened_product_is_marked_as_cached_in_the_list(page: Page) -> None:
 def test_category_and_page_stay_when_a_product_is_opened(page: Page) -> None:
     page.goto("/catalog")
     page.get_by_label("Category").select_option("lighting")
+    expect(page).to_have_url(re.compile("category=lighting$"))
     page.get_by_role("link", name="Next page").click()
     expect(page).to_have_url(re.compile("category=lighting&after="))
     page.locator(".plist a").first.click()
