@@ -53,7 +53,7 @@ def test_a_newcomer_reads_on_the_tape_why_the_second_read_was_faster(
 
 
 def test_a_bad_price_is_told_at_its_field_and_nothing_typed_is_lost(
-    page: Page, theme: str, complaints: Complaints
+    page: Page, complaints: Complaints
 ) -> None:
     complaints.expect("status of 422")
     page.goto("/catalog/1042")
@@ -136,9 +136,7 @@ def test_a_break_it_card_shows_what_went_wrong_and_its_receipts(
     expect(page.locator("#request-failed")).to_be_hidden()
 
 
-def test_a_replay_reveals_steps_and_their_receipts_one_by_one(
-    page: Page, theme: str
-) -> None:
+def test_a_replay_reveals_steps_and_their_receipts_one_by_one(page: Page) -> None:
     page.goto("/catalog")
     card = run(page, "stale-set")
     steps = card.locator(".step:visible")

@@ -7,15 +7,16 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import newest
 from webapp.rooms import PAGES
+from webapp.rooms import Page as RoomPage
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.name)
-def test_a_tile_leads_to_its_page(page: Page, theme: str, entry: object) -> None:
+def test_a_tile_leads_to_its_page(page: Page, entry: RoomPage) -> None:
     page.goto("/")
-    page.locator(".tile", has_text=entry.title).click()  # type: ignore[attr-defined]
-    expect(page).to_have_url(re.compile(f"{entry.url}$"))  # type: ignore[attr-defined]
+    page.locator(".tile", has_text=entry.title).click()
+    expect(page).to_have_url(re.compile(f"{entry.url}$"))
     expect(page.locator('.nav [aria-current="page"]')).to_have_count(1)
 
 
