@@ -24,12 +24,15 @@
     return [...block.querySelectorAll(".l > code")].map((line) => line.textContent).join("\n");
   }
 
-  /* Rows of the newest receipt and badges with the same number mark each other. */
+  const lineOf = (element) => element.dataset.source ?? element.closest(".l")?.dataset.line;
+
+  /* Rows of the newest receipt and badges with the same number and line mark each other. */
   function partners(element) {
     const { ref } = element.dataset;
-    const rows = document.querySelectorAll(`#tape-roll .is-first .cmd[data-ref="${ref}"]`);
-    const badges = document.querySelectorAll(`.code .ref[data-ref="${ref}"]`);
-    return [...rows, ...badges];
+    const same = document.querySelectorAll(
+      `#tape-roll .is-first .cmd[data-ref="${ref}"], .code .ref[data-ref="${ref}"]`,
+    );
+    return [...same].filter((other) => lineOf(other) === lineOf(element));
   }
 
   function mark(event) {

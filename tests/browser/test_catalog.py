@@ -178,6 +178,18 @@ def test_badges_in_the_code_and_rows_of_the_tape_mark_each_other(page: Page) -> 
     expect(row).to_have_class(re.compile("is-marked"))
 
 
+def test_a_badge_marks_no_row_that_another_line_sent(page: Page) -> None:
+    page.goto("/catalog/1042?tab=code")
+    save(page, "48.50")
+    expect(page.locator(".code .ref")).to_have_text(["1"])
+    page.get_by_role("tab", name="Break it").click()
+    run(page, "no-ttl")
+    page.get_by_role("tab", name="The code").click()
+    page.locator(".code .ref").hover()
+    expect(page.locator(".code .ref.is-marked")).to_have_count(1)
+    expect(page.locator("#tape-roll .is-marked")).to_have_count(0)
+
+
 def test_badges_follow_the_newest_read(page: Page) -> None:
     page.goto("/catalog/1042?tab=code")
     expect(page.locator(".code .ref")).to_have_text(["db", "1", "2"])
@@ -210,6 +222,17 @@ def test_a_source_on_the_tape_leads_to_its_line(page: Page) -> None:
     source.click()
     expect(line).to_be_in_viewport()
     expect(line).to_have_class(re.compile("hit"))
+
+
+def test_a_line_of_an_experiment_is_not_taken_for_one_of_the_pattern(
+    page: Page,
+) -> None:
+    page.goto("/catalog")
+    run(page, "no-ttl")
+    broken = page.locator("#tape-roll .receipt", has_text="SET 20 values").last
+    source = broken.locator(".cmd__src").first
+    expect(source).to_have_text(re.compile(r"^experiments/cache_aside\.py:\d+$"))
+    expect(broken.locator("a.cmd__src")).to_have_count(0)
 
 
 def test_inside_lua_the_calls_that_ran_are_shown(page: Page) -> None:

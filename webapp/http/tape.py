@@ -46,7 +46,7 @@ class TapeCommand(msgspec.Struct):
     reply: str | None
     error: str | None
     us: int | None  # None: same trip as the row above
-    source: str | None  # "cache_aside.py:117"
+    source: str | None  # "cache_aside.py:117", "experiments/cache_aside.py:92"
     script: Script | None
 
 
@@ -318,4 +318,9 @@ def _clean(text: str) -> str:
 
 
 def _source(place: tuple[str, int] | None) -> str | None:
-    return f"{place[0].rpartition('/')[2]}:{place[1]}" if place else None
+    """A pattern's file by its name; an experiment's may be named the same."""
+    if place is None:
+        return None
+    folder, _, name = place[0].rpartition("/")
+    within = "experiments/" if folder.endswith("/experiments") else ""
+    return f"{within}{name}:{place[1]}"
