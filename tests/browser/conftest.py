@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import (
     BrowserContext,
     ConsoleMessage,
@@ -137,6 +138,17 @@ def nothing_cached(site: Served, cache_server: RedisProcess) -> None:
 def newest(page: Page) -> Locator:
     """The receipt on top of the tape."""
     return page.locator("#tape-roll .receipt.is-first")
+
+
+def serious(page: Page) -> list[str]:
+    """What axe calls serious or critical, with the elements it means."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:200]}"
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
 @dataclass

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Complaints, Launched, newest
+from tests.browser.conftest import Complaints, Launched, newest, serious
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +44,7 @@ def test_the_page_sells_without_its_cache_and_heals_by_itself(
     expect(newest(page).locator(".pill")).to_have_text("database")
     expect(page.locator("#served")).to_contain_text("database")
     expect(page.locator("#shop .price")).to_be_visible()
+    assert serious(page) == []
     launched.cache.start()
     expect(banner).to_be_hidden(timeout=_HEALS_MS)
     page.get_by_role("link", name="Open again").click()

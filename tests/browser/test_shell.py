@@ -3,10 +3,9 @@
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Complaints, newest
+from tests.browser.conftest import Complaints, newest, serious
 from tests.conftest import Served
 from webapp.rooms import PAGES
 
@@ -300,17 +299,6 @@ def test_axe_finds_nothing_serious_in_results_dialogs_and_drawers(
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="Open tape").click()
     assert serious(page) == []
-
-
-def serious(page: Page) -> list[str]:
-    """What axe calls serious or critical, with the elements it means."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{violation['id']}: {node['html'][:200]}"
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"]
-    ]
 
 
 def test_with_reduced_motion_nothing_moves(page: Page) -> None:
