@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 from flask import Flask
@@ -27,6 +28,11 @@ from webapp.shop.database import open_database
 from webapp.shop.seed import seed
 
 ROOT = Path(__file__).parent.parent
+
+# The same examples in every run of CI; others every time elsewhere.
+hypothesis.settings.register_profile("ci", derandomize=True, database=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 def wait_until(holds: Callable[[], Any], *, within_s: float = 5.0) -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _LARGEST_BODY = 64 * 1024
 _MOST_FORM_PARTS = 50
 _SPARE_CONNECTIONS = 8
+_WARM_CONNECTIONS = 4
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def _catch_up(clients: "Clients", shop: "Catalog") -> None:
     from redis.exceptions import RedisError
 
     from webapp import scripts
+    from webapp.connection.roles import warm
 
     def catch_up(client: "redis.Redis") -> None:
         scripts.preload(client)
@@ -93,6 +95,7 @@ def _catch_up(clients: "Clients", shop: "Catalog") -> None:
     clients.breakers["cache"].before_close.append(catch_up)
     try:
         catch_up(clients.cache)
-        clients.durable.ping()
+        for _, client in clients.items():
+            warm(client, connections=_WARM_CONNECTIONS)
     except RedisError as error:
         log.warning("Redis does not answer at the start: %s", error)

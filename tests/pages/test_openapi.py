@@ -19,7 +19,6 @@ def test_every_answer_keeps_the_contract(app: Flask, mode: GenerationMode) -> No
         @hypothesis.settings(
             max_examples=40,
             deadline=None,
-            database=None,
             suppress_health_check=list(hypothesis.HealthCheck),
         )
         def holds(case: Case) -> None:

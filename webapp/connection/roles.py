@@ -54,6 +54,20 @@ def connect(
     return Clients(**made)
 
 
+def warm(client: redis.Redis, *, connections: int) -> None:
+    """Open connections ahead of need: the first requests then pay no handshake.
+
+    Raises redis.ConnectionError or redis.TimeoutError.
+    """
+    pool = client.connection_pool
+    taken: list[Any] = []
+    try:
+        taken.extend(pool.get_connection() for _ in range(connections))
+    finally:
+        for connection in taken:
+            pool.release(connection)
+
+
 def breaker_of(client: redis.Redis) -> Breaker:
     pool: Any = client.connection_pool
     breaker: Breaker = pool.breaker

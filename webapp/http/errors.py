@@ -103,7 +103,7 @@ def _redis(error: RedisError) -> Response:
         Problem(
             503,
             "Redis does not answer",
-            f"Redis said: {error}",
+            f"{error}",
             retry_after_s=RETRY_AFTER_S,
         )
     )

@@ -86,7 +86,8 @@ def edit(product_id: str) -> Response:
     number = ids.number(product_id, what="product")
     price_cents, stock, errors = _parse_edit()
     if errors:
-        row = queries.product(catalog().engine, number)
+        row = reads.product(number).value
+        delivery.verdict("no", "not saved")
         return _respond(row, form={**request.form, "errors": errors}, status=422)
     edited = catalog().edit(number, price_cents=price_cents, stock=stock)
     if edited is None:
