@@ -56,9 +56,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         max_connections=settings.threads + _SPARE_CONNECTIONS,
         on_trip=metrics.observe_trip,
     )
-    shop = Catalog(
-        open_database(settings.database_url), clients.cache, settings.namespace
-    )
+    shop = Catalog(open_database(settings.database_url), clients, settings.namespace)
     live = app.jinja_env.get_template  # outside any request: no context processors
     hub = Hub(
         settings,

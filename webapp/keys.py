@@ -19,6 +19,7 @@ _KEY = re.compile(
 )
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,11 +51,29 @@ PRODUCT = Family(
 LEASE = Family(
     page="catalog",
     part="lease",
-    group="product id",
+    group="product id or list",
     type="string",
     holds="the random token that all who miss now share; a write deletes it",
     ttl_ms=10_000,
     role="cache",
+)
+LIST = Family(
+    page="catalog",
+    part="list",
+    group="list",
+    type="string",
+    holds="a static list as JSON: the categories",
+    ttl_ms=DAY_MS + DAY_MS // 10,
+    role="cache",
+)
+TAG = Family(
+    page="catalog",
+    part="tag",
+    group="category",
+    type="set",
+    holds="ids of products with a copy that is registered with their category",
+    ttl_ms=2 * (HOUR_MS + HOUR_MS // 10) + 10_000,  # outlives every copy it names
+    role="durable",  # a tag that is evicted would leave its copies behind
 )
 LAB = Family(
     page="catalog",
@@ -67,7 +86,7 @@ LAB = Family(
     role="cache",
 )
 
-FAMILIES: tuple[Family, ...] = (PRODUCT, LEASE, LAB)
+FAMILIES: tuple[Family, ...] = (PRODUCT, LEASE, LIST, TAG, LAB)
 
 
 class BadName(ValueError):

@@ -19,8 +19,8 @@ PAGES: tuple[Page, ...] = (
         name="catalog",
         url="/catalog",
         title="Catalog cache",
-        use="Cache-aside with leases and TTLs",
+        use="Cache-aside, write-through, tags",
         group="Patterns",
-        rooms=("cache_aside",),
+        rooms=("cache_aside", "write_through", "tag_invalidation"),
     ),
 )

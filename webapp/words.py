@@ -31,3 +31,46 @@ CACHE_ASIDE = Words(
         "values change more often than they are read",
     ),
 )
+
+WRITE_THROUGH = Words(
+    lead=(
+        "An edit writes the database, then stores the new value in Redis. The next "
+        "reader finds it there. A version keeps an older value from replacing a newer "
+        "one."
+    ),
+    use=(
+        "what is written is read again soon",
+        "the reader after an edit must not wait for the database",
+        "rows have a version that grows with each write",
+    ),
+    costs=(
+        "each edit pays for the whole value, also where nobody reads it",
+        "a crash between database and cache needs an outbox",
+        "a value that is not there is left to the next reader",
+    ),
+    avoid=(
+        "writes far outnumber reads",
+        "every read must see the last write: this is no strong consistency",
+    ),
+)
+
+TAG_INVALIDATION = Words(
+    lead=(
+        "Each reader that leaves a copy first writes its key into the Set of its "
+        "category. When the whole category changes, the Set says what to delete."
+    ),
+    use=(
+        "one change makes many copies wrong at once",
+        "nobody but the readers knows which copies there are",
+        "deleting by pattern would scan the whole keyspace",
+    ),
+    costs=(
+        "a miss takes a third round trip",
+        "the Set must outlive its members, on a server that evicts nothing",
+        "invalidating takes longer the more members there are",
+    ),
+    avoid=(
+        "copies are few and their keys known",
+        "a short TTL is good enough",
+    ),
+)

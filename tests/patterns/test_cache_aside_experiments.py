@@ -21,6 +21,7 @@ from webapp.experiments import (
     Outcome,
     cache_aside,
     duration,
+    priced,
 )
 from webapp.experiments.cache_aside import EXPERIMENTS
 from webapp.patterns.cache_aside import Entry
@@ -176,7 +177,7 @@ def test_a_run_that_fails_half_way_leaves_no_key_and_no_row(
         found.extend(bench.client.keys("*"))
         raise LookupError
 
-    monkeypatch.setattr(cache_aside, "_until", fails)
+    monkeypatch.setattr(priced, "until", fails)
     with pytest.raises(LookupError):
         run(bench, name)
     assert found

@@ -1,9 +1,7 @@
 """Break cache-aside: five ways to get it wrong, each run beside the right one."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -21,19 +19,19 @@ from webapp.experiments import (
     compare,
     duration,
     price,
+    priced,
     running,
 )
-from webapp.patterns.cache_aside import CacheAside, Entry, Fetched, Read
+from webapp.experiments.priced import NEW_CENTS, Served
+from webapp.patterns.cache_aside import CacheAside, Entry, Fetched
 from webapp.shop import queries, scratch
 
 T = TypeVar("T")
 
-_OLD_CENTS, _NEW_CENTS = 2499, 1999
 _SALE_CENTS = 1000  # a cheaper product has a badge
 _VALUE = b"x" * 32  # small, so that a pipeline of them is one packet
 _TTL_MS = 10_000
 _SHORT_TTL_MS = 300  # of values whose end is waited for
-_POLL_S = 0.025
 _CACHE = CacheAside(ttl_ms=_TTL_MS, missing_ttl_ms=_TTL_MS)
 
 
@@ -53,12 +51,12 @@ def read_cached(bench: Bench, entry: Entry) -> queries.ProductPage | None:
         encode=msgspec.json.encode,
         decode=lambda payload: msgspec.json.decode(payload, type=queries.ProductPage),
     )
-    return _answered(read)
+    return priced.answered(read)
 
 
 def run_no_cache(bench: Bench, *, reads: int) -> Outcome:
     with running(bench, "no-cache") as run:
-        entry = _entry(run)
+        entry = priced.entry(run)
         with run.recording("Read without a cache") as bare:
             slow_us = _repeat(lambda: read_uncached(bench), reads, within_s=1.6)
         with run.recording("Read with a cache") as cached:
@@ -113,7 +111,7 @@ def run_no_ttl(bench: Bench, *, values: int) -> Outcome:
             write_with_ttl(client, ending)
             ending_expiry = _expiry(client.pttl(ending[0]))
         with run.recording("Wait for the TTL"):
-            waited_us = _until(lambda: client.exists(*ending) == 0, within_s=0.9)
+            waited_us = priced.until(lambda: client.exists(*ending) == 0, within_s=0.9)
             kept, left = int(client.exists(*plain)), int(client.exists(*ending))
             memory = _memory(client, plain)
     forgot.verdict, told.verdict = ("no", plain_expiry), ("ok", ending_expiry)
@@ -151,30 +149,24 @@ def _memory(client: redis.Redis, keys: Sequence[str]) -> str:
 # Edit and forget the cache
 
 
-@dataclass(frozen=True)
-class Served:
-    """The reads after an edit, up to the first with the right price."""
-
-    reads: int
-    wrong: int
-    stale_us: int  # from the edit to the right price; 0 if no price was wrong
-
-
 def edit_and_forget(bench: Bench, row: str, entry: Entry) -> None:
     # Flaw: the copy in Redis keeps the old price, and only its TTL ends that.
-    scratch.set_scratch_price(bench.engine, row, _NEW_CENTS)
+    scratch.set_scratch_price(bench.engine, row, NEW_CENTS)
 
 
 def edit_and_invalidate(bench: Bench, row: str, entry: Entry) -> None:
-    scratch.set_scratch_price(bench.engine, row, _NEW_CENTS)
+    scratch.set_scratch_price(bench.engine, row, NEW_CENTS)
     _CACHE.invalidate(bench.client, entry)
 
 
 def run_forgotten_edit(bench: Bench, *, ttl_ms: int) -> Outcome:
     with running(bench, "edit") as run:
-        with _row(bench, run), run.recording("Edit and forget the cache") as forgot:
+        with (
+            priced.row(bench, run),
+            run.recording("Edit and forget the cache") as forgot,
+        ):
             broken = _edit_and_read(bench, run, edit_and_forget, ttl_ms)
-        with _row(bench, run), run.recording("Edit and invalidate") as told:
+        with priced.row(bench, run), run.recording("Edit and invalidate") as told:
             fixed = _edit_and_read(bench, run, edit_and_invalidate, ttl_ms)
     sides = "forgotten", "invalidated"
     stale_us, wrong = (broken.stale_us, fixed.stale_us), (broken.wrong, fixed.wrong)
@@ -198,18 +190,14 @@ def _edit_and_read(
 ) -> Served:
     """Cache the old price, edit, and read until the price is right."""
     cache = CacheAside(ttl_ms=ttl_ms, jitter=0.0)
-    entry = _entry(run)
-    served: list[int | None] = []
+    entry = priced.entry(run)
 
-    def is_right() -> bool:
-        served.append(_read_price(bench, cache, entry, run.id))
-        return served[-1] == _NEW_CENTS
+    def read() -> int | None:
+        return priced.read_price(bench, cache, entry, run.id)
 
-    _read_price(bench, cache, entry, run.id)
+    read()
     edit(bench, run.id, entry)
-    waited_us = _until(is_right, within_s=ttl_ms / 1000 + 0.3)
-    wrong = sum(cents != _NEW_CENTS for cents in served)
-    return Served(len(served), wrong, waited_us if wrong else 0)
+    return priced.read_until_right(read, within_s=ttl_ms / 1000 + 0.3)
 
 
 # Race a reader against a writer
@@ -227,26 +215,26 @@ def store_with_lease(
 ) -> bool:
     # The writer's DEL (4) took the lease as well, so this store (5) is refused.
     return _CACHE.store(
-        client, entry, lease=fetched.lease or b"", payload=_encode(cents)
+        client, entry, lease=fetched.lease or b"", payload=priced.encode(cents)
     )
 
 
 def run_stale_set(bench: Bench) -> Outcome:
     with running(bench, "stale") as run:
-        with _row(bench, run):
+        with priced.row(bench, run):
             unguarded, broken = _race_without_lease(bench, run)
-        with _row(bench, run):
+        with priced.row(bench, run):
             guarded, fixed = _race_with_lease(bench, run)
     return Outcome(
         rows=[
-            Row("Price in the database", price(_NEW_CENTS), "ok"),
-            Row("Served without a lease", _price(broken), unguarded.tone),
-            Row("Served with a lease", _price(fixed), guarded.tone),
+            Row("Price in the database", price(NEW_CENTS), "ok"),
+            Row("Served without a lease", priced.shown(broken), unguarded.tone),
+            Row("Served with a lease", priced.shown(fixed), guarded.tone),
         ],
-        summary=f"Without a lease readers get {_price(broken)} after the edit to "
-        f"{price(_NEW_CENTS)}. With a lease: {_price(fixed)}.",
-        tone="no" if broken != _NEW_CENTS else "ok",
-        verdict="stale set" if broken != _NEW_CENTS else "fresh",
+        summary=f"Without a lease readers get {priced.shown(broken)} after the edit to "
+        f"{price(NEW_CENTS)}. With a lease: {priced.shown(fixed)}.",
+        tone="no" if broken != NEW_CENTS else "ok",
+        verdict="stale set" if broken != NEW_CENTS else "fresh",
         recordings=run.recordings,
         lanes=[unguarded, guarded],
     )
@@ -260,7 +248,7 @@ def _race_without_lease(bench: Bench, run: Run) -> tuple[Lane, int | None]:
         copy = client.get(key)
         return None if copy is None else int(copy)
 
-    replay.step("Reader", "looks for a copy", cached, shown=_price)
+    replay.step("Reader", "looks for a copy", cached, shown=priced.shown)
     old = _reader_selects(bench, run, replay)
     _writer_updates(bench, run, replay)
     replay.step("Writer", "deletes the copy", lambda: client.delete(key))
@@ -274,15 +262,15 @@ def _race_without_lease(bench: Bench, run: Run) -> tuple[Lane, int | None]:
         "Anyone",
         "reads the price",
         cached,
-        shown=_price,
-        tone=lambda cents: "ok" if cents == _NEW_CENTS else "no",
+        shown=priced.shown,
+        tone=lambda cents: "ok" if cents == NEW_CENTS else "no",
     )
     return replay.lane("Without a lease"), served
 
 
 def _race_with_lease(bench: Bench, run: Run) -> tuple[Lane, int | None]:
     """The same schedule through the pattern."""
-    client, entry, replay = bench.client, _entry(run), Replay(run)
+    client, entry, replay = bench.client, priced.entry(run), Replay(run)
     fetched = replay.step(
         "Reader",
         "looks for a copy, and gets a lease",
@@ -306,9 +294,9 @@ def _race_with_lease(bench: Bench, run: Run) -> tuple[Lane, int | None]:
     served = replay.step(
         "Anyone",
         "reads the price",
-        lambda: _read_price(bench, _CACHE, entry, run.id),
-        shown=_price,
-        tone=lambda cents: "ok" if cents == _NEW_CENTS else "no",
+        lambda: priced.read_price(bench, _CACHE, entry, run.id),
+        shown=priced.shown,
+        tone=lambda cents: "ok" if cents == NEW_CENTS else "no",
     )
     return replay.lane("With a lease"), served
 
@@ -318,7 +306,7 @@ def _reader_selects(bench: Bench, run: Run, replay: Replay) -> int:
         "Reader",
         "reads the row",
         lambda: scratch.scratch_price(bench.engine, run.id),
-        shown=_price,
+        shown=priced.shown,
     )
     return cents or 0
 
@@ -327,7 +315,7 @@ def _writer_updates(bench: Bench, run: Run, replay: Replay) -> None:
     replay.step(
         "Writer",
         "commits a new price",
-        lambda: scratch.set_scratch_price(bench.engine, run.id, _NEW_CENTS),
+        lambda: scratch.set_scratch_price(bench.engine, run.id, NEW_CENTS),
     )
 
 
@@ -349,13 +337,15 @@ def read_if_true(
 def read_if_not_none(
     client: redis.Redis, entry: Entry, load: Callable[[], bytes | None]
 ) -> bytes | None:
-    return _answered(_CACHE.read(client, entry, load=load, encode=bytes, decode=bytes))
+    return priced.answered(
+        _CACHE.read(client, entry, load=load, encode=bytes, decode=bytes)
+    )
 
 
 def run_empty_value(bench: Bench, *, reads: int, missing: int) -> Outcome:
     client = bench.client
     with running(bench, "empty") as run:
-        key, entry = run.key("badge"), _entry(run)
+        key, entry = run.key("badge"), priced.entry(run)
 
         def badge() -> bytes | None:
             """The product's badge, empty for most; None if there is no product."""
@@ -364,7 +354,7 @@ def run_empty_value(bench: Bench, *, reads: int, missing: int) -> Outcome:
                 return None
             return b"Sale" if cents < _SALE_CENTS else b""
 
-        with _row(bench, run):
+        with priced.row(bench, run):
             if missing:
                 scratch.drop_scratch(bench.engine, run.id)
             with run.recording("Read with if cached") as by_truth:
@@ -391,55 +381,6 @@ def run_empty_value(bench: Bench, *, reads: int, missing: int) -> Outcome:
     )
 
 
-# What they share
-
-
-@contextmanager
-def _row(bench: Bench, run: Run) -> Iterator[None]:
-    """A scratch row with the old price, named after the run."""
-    scratch.put_scratch(bench.engine, run.id, _OLD_CENTS)
-    try:
-        yield
-    finally:
-        scratch.drop_scratch(bench.engine, run.id)
-
-
-def _entry(run: Run) -> Entry:
-    """Fresh keys of one copy and its lease."""
-    n = len(run.keys)
-    return Entry(value=run.key(f"copy-{n}"), lease=run.key(f"lease-{n}"))
-
-
-def _read_price(bench: Bench, cache: CacheAside, entry: Entry, row: str) -> int | None:
-    read = cache.read(
-        bench.client,
-        entry,
-        load=lambda: scratch.scratch_price(bench.engine, row),
-        encode=_encode,
-        decode=_decode,
-    )
-    return _answered(read)
-
-
-def _encode(cents: int) -> bytes:
-    return b"%d" % cents
-
-
-def _decode(payload: bytes) -> int:
-    return int(payload)
-
-
-def _price(cents: int | None) -> str:
-    return "nil" if cents is None else price(cents)
-
-
-def _answered(read: Read[T]) -> T | None:
-    """Without Redis there is nothing to show. Raises redis.ConnectionError."""
-    if read.outcome == "bypass":
-        raise redis.ConnectionError("Redis did not answer during the experiment")
-    return read.value
-
-
 def _repeat(do: Callable[[], object], times: int, *, within_s: float) -> list[int]:
     """The µs of each turn, at least of one; fewer turns where they take too long."""
     took_us: list[int] = []
@@ -448,14 +389,6 @@ def _repeat(do: Callable[[], object], times: int, *, within_s: float) -> list[in
         do()
         took_us.append(round((time.perf_counter() - began) * 1e6))
     return took_us
-
-
-def _until(done: Callable[[], bool], *, within_s: float) -> int:
-    """Ask until it is done or the time is over; returns the µs that took."""
-    began = time.perf_counter()
-    while not done() and time.perf_counter() - began < within_s:
-        time.sleep(_POLL_S)
-    return round((time.perf_counter() - began) * 1e6)
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (

@@ -4,8 +4,8 @@ JSON calls are recorded only with `X-Tape: 1`, so load tests do not pay for it. 
 request, recorded or not, has one deadline for all its Redis calls.
 """
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -56,9 +56,10 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(_count)
 
 
-def page(template: str, **context: Any) -> str:
-    """A whole page, with its own receipt in it."""
-    return render_template(template, receipts=_own_receipts(), **context)
+def page(template: str, *, recordings: Iterable[Recording] = (), **context: Any) -> str:
+    """A whole page, with its own receipt in it, then those of the recordings."""
+    receipts = [*_own_receipts(), *map(_receipt, recordings)]
+    return render_template(template, receipts=receipts, **context)
 
 
 def fragment(
@@ -88,6 +89,16 @@ def housekeeping() -> None:
     """This request is the page looking at itself: hidden on the tape by default."""
     if (own := recorder.current()) is not None:
         own.housekeeping = True
+
+
+@contextmanager
+def aside(cause: str) -> Iterator[Recording]:
+    """Record what follows as housekeeping, a receipt of its own."""
+    own = Recording(cause, housekeeping=True)
+    if (outer := recorder.current()) is not None:
+        own.see_inside, own.distance_ms = outer.see_inside, outer.distance_ms
+    with recorder.recording(own):
+        yield own
 
 
 def own_receipt() -> tape.Receipt | None:

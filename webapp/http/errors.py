@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as WSGIResponse
 
-from webapp.shop.catalog import DatabaseBusy
+from webapp.shop.flights import DatabaseBusy
 
 RETRY_AFTER_S = 1
 _OURS = {"Content-Type", "Content-Length"}

@@ -1,5 +1,7 @@
 """A product read through the cache, counted, and named on the tape."""
 
+from collections.abc import Callable
+
 from flask import current_app, request
 
 from webapp.http import delivery, metrics
@@ -20,9 +22,16 @@ def catalog() -> Catalog:
     return found
 
 
-def product(product_id: int) -> Read[ProductPage]:
-    read = catalog().product(product_id)
+def product(product_id: int, *, variant: str) -> Read[ProductPage]:
+    """Read as the variant reads, "cache-aside" for example."""
+    ways: dict[str, Callable[[int], Read[ProductPage]]] = {
+        "cache-aside": catalog().product,
+        "write-through": catalog().product,
+        "tag-invalidation": catalog().tagged_product,
+    }
+    read = ways[variant](product_id)
     traffic = "shopper" if request.headers.get("X-Shopper") else "visitor"
-    metrics.CACHE_READS.labels("cache_aside", read.outcome, traffic).inc()
+    room = variant.replace("-", "_")
+    metrics.CACHE_READS.labels(room, read.outcome, traffic).inc()
     delivery.verdict(*_VERDICTS[read.outcome])
     return read

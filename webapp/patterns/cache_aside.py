@@ -137,7 +137,7 @@ class CacheAside:
         self, client: redis.Redis, entry: Entry, *, lease: bytes, payload: bytes
     ) -> bool:
         """Store if the lease still stands; False: a write took it away (one script)."""
-        ttl_ms = self.missing_ttl_ms if payload == _MISSING else self._spread_ttl_ms()
+        ttl_ms = self.missing_ttl_ms if payload == _MISSING else self.spread_ttl_ms()
         return bool(
             _store(client, [entry.value, entry.lease], [lease, payload, ttl_ms])
         )
@@ -157,5 +157,6 @@ class CacheAside:
         except RedisError:
             return False
 
-    def _spread_ttl_ms(self) -> int:
+    def spread_ttl_ms(self) -> int:
+        """The TTL plus up to its jitter, so that values end apart."""
         return round(self.ttl_ms * random.uniform(1, 1 + self.jitter))

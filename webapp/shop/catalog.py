@@ -1,9 +1,14 @@
-"""The product catalog: the database behind the cache, and the cache in front of it."""
+"""The product catalog: the database behind the cache, and the cache in front of it.
 
-import threading
+A product has one copy, whichever way it came there. Every write takes its lease away
+and deletes it, or puts a newer one in its place; so the ways to read and to write can
+be mixed. A copy that was registered with its category says so: only that one will do
+for who relies on the category being invalidated.
+"""
+
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 import redis
@@ -11,49 +16,78 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from webapp import keys
-from webapp.connection.roles import breaker_of
+from webapp.connection.roles import Clients
 from webapp.patterns.cache_aside import CacheAside, Entry, Read
+from webapp.patterns.tag_invalidation import Tag, TagInvalidation
+from webapp.patterns.write_through import WriteThrough, Written
 from webapp.shop import outbox, queries
+from webapp.shop.flights import DatabaseBusy, Flights
 
 T = TypeVar("T")
 
 _MOST_QUERIES = 4  # at once, while every reader comes to the database
-_LONGEST_WAIT_S = 1.0
-
-
-class DatabaseBusy(Exception):
-    """Redis is away and the database has as many readers as it may have."""
 
 
 @dataclass(frozen=True)
 class Edited:
     product: queries.ProductRow
-    invalidated: bool  # False: Redis is away; the outbox deletes the copy later
+    copy: Written | None  # "absent": there is none now; None: the outbox sees to it
+
+
+class _Registered(queries.ProductPage, frozen=True, kw_only=True):
+    """A page in the cache that is a member of this tag."""
+
+    tag: str
 
 
 class Catalog:
-    def __init__(self, engine: Engine, cache: redis.Redis, namespace: str) -> None:
+    def __init__(self, engine: Engine, clients: Clients, namespace: str) -> None:
         self.engine = engine
-        self.cache = cache
-        self.pattern = CacheAside()
+        self.cache = clients.cache
+        self.tags = clients.durable  # nothing is evicted there
+        self.aside = CacheAside()
+        self.tagged = TagInvalidation(self.aside)
+        self.through = WriteThrough(self.aside)
+        self.static = CacheAside(ttl_ms=keys.DAY_MS)
+        self.list_entry = Entry(
+            value=keys.key(namespace, keys.LIST, "categories"),
+            lease=keys.key(namespace, keys.LEASE, "categories"),
+        )
         self._namespace = namespace
-        self._breaker = breaker_of(cache)
+        self._breakers = clients.breakers.values()
         self._flights: Flights[queries.ProductPage | None] = Flights(_MOST_QUERIES)
 
     def entry(self, product_id: int) -> Entry:
-        return Entry(
-            value=keys.key(self._namespace, keys.PRODUCT, product_id),
-            lease=keys.key(self._namespace, keys.LEASE, product_id),
+        return _entry(self._namespace, product_id)
+
+    def tag(self, slug: str) -> Tag:
+        """A category's tag; its members are product ids."""
+        return Tag(
+            key=keys.key(self._namespace, keys.TAG, slug),
+            entry=lambda member: self.entry(int(member)),
         )
 
     def product(self, product_id: int) -> Read[queries.ProductPage]:
         """Read through the cache. Raises DatabaseBusy, only while Redis is away."""
-        return self.pattern.read(
+        return self.aside.read(
             self.cache,
             self.entry(product_id),
             load=lambda: self._load(product_id),
             encode=msgspec.json.encode,
-            decode=_decode,
+            decode=lambda payload: _decoded(payload, queries.ProductPage),
+        )
+
+    def tagged_product(self, product_id: int) -> Read[queries.ProductPage]:
+        """The same with a copy that `invalidate_category` finds."""
+        return self.tagged.read(
+            self.cache,
+            self.tags,
+            str(product_id),
+            tag_of=lambda: self._tag_of(product_id),
+            entry=self.entry(product_id),
+            load=lambda: self._load(product_id),
+            encode=_encode_registered,
+            decode=_decode_registered,
         )
 
     def edit(
@@ -64,27 +98,86 @@ class Catalog:
         stock: int | None = None,
     ) -> Edited | None:
         """Write the row, then delete its copy. None: there is no such product."""
+
+        def delete() -> Written:
+            return self._delete_copy(product_id)
+
+        return self._edit(product_id, delete, price_cents=price_cents, stock=stock)
+
+    def edit_through(
+        self,
+        product_id: int,
+        *,
+        price_cents: int | None = None,
+        stock: int | None = None,
+    ) -> Edited | None:
+        """Write the row, then store the whole page as it is now: its queries again."""
+
+        def store() -> Written:
+            page = self._load(product_id)
+            if page is None:
+                return self._delete_copy(product_id)
+            return self.through.write(
+                self.cache,
+                self.entry(product_id),
+                version=page.version,
+                payload=msgspec.json.encode(page),
+            )
+
+        return self._edit(product_id, store, price_cents=price_cents, stock=stock)
+
+    def invalidate_category(self, slug: str) -> int:
+        """Delete all registered copies of a category; returns how many keys."""
+        return self.tagged.invalidate(self.cache, self.tags, self.tag(slug))
+
+    def categories(self) -> Read[tuple[queries.Category, ...]]:
+        """The list of categories, which changes with a reset at most."""
+        return self.static.read(
+            self.cache,
+            self.list_entry,
+            load=lambda: tuple(queries.categories(self.engine)),
+            encode=msgspec.json.encode,
+            decode=lambda payload: _decoded(payload, tuple[queries.Category, ...]),
+        )
+
+    def replay_outbox(self, client: redis.Redis) -> int:
+        """Delete the copies that writers could not see to; returns how many."""
+        return replay_outbox(self.engine, client, self._namespace)
+
+    def _edit(
+        self,
+        product_id: int,
+        renew: Callable[[], Written],
+        *,
+        price_cents: int | None,
+        stock: int | None,
+    ) -> Edited | None:
+        """Commit the row with its outbox record, then renew the copy."""
         change = queries.edit_product(
             self.engine, product_id, price_cents=price_cents, stock=stock
         )
         if change is None:
             return None
         try:
-            self.pattern.invalidate(self.cache, self.entry(product_id))
-        except RedisError:
-            return Edited(change.product, invalidated=False)
+            copy = renew()
+        except (RedisError, DatabaseBusy):
+            return Edited(change.product, copy=None)
         outbox.clear(self.engine, [change.outbox_id])
-        return Edited(change.product, invalidated=True)
+        return Edited(change.product, copy)
 
-    def replay_outbox(self, client: redis.Redis) -> int:
-        """Delete the copies that writers could not delete; returns how many."""
-        return replay_outbox(self.engine, client, self._namespace)
+    def _delete_copy(self, product_id: int) -> Written:
+        self.aside.invalidate(self.cache, self.entry(product_id))
+        return "absent"
+
+    def _tag_of(self, product_id: int) -> Tag | None:
+        slug = queries.category_of(self.engine, product_id)
+        return None if slug is None else self.tag(slug)
 
     def _load(self, product_id: int) -> queries.ProductPage | None:
         def load() -> queries.ProductPage | None:
             return queries.product(self.engine, product_id)
 
-        if self._breaker.is_open:
+        if any(breaker.is_open for breaker in self._breakers):
             return self._flights.run(product_id, load)
         return load()
 
@@ -94,65 +187,30 @@ def replay_outbox(engine: Engine, client: redis.Redis, namespace: str) -> int:
     pattern = CacheAside()
 
     def invalidate(product_id: int) -> None:
-        value = keys.key(namespace, keys.PRODUCT, product_id)
-        lease = keys.key(namespace, keys.LEASE, product_id)
-        pattern.invalidate(client, Entry(value, lease))
+        pattern.invalidate(client, _entry(namespace, product_id))
 
     return outbox.replay(engine, invalidate)
 
 
-def _decode(payload: bytes) -> queries.ProductPage:
+def _entry(namespace: str, product_id: int) -> Entry:
+    return Entry(
+        value=keys.key(namespace, keys.PRODUCT, product_id),
+        lease=keys.key(namespace, keys.LEASE, product_id),
+    )
+
+
+def _encode_registered(page: queries.ProductPage) -> bytes:
+    row = msgspec.structs.asdict(page)
+    return msgspec.json.encode(_Registered(**row, tag=page.category))
+
+
+def _decode_registered(payload: bytes) -> queries.ProductPage:
+    registered = _decoded(payload, _Registered)
+    return msgspec.convert(registered, queries.ProductPage, from_attributes=True)
+
+
+def _decoded(payload: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(payload, type=queries.ProductPage)
+        return msgspec.json.decode(payload, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from error
-
-
-@dataclass
-class _Flight(Generic[T]):
-    done: threading.Event = field(default_factory=threading.Event)
-    value: T | None = None
-    error: BaseException | None = None
-
-
-class Flights(Generic[T]):
-    """Single flight with a bound: few loads at once, and one for all who wait.
-
-    A caller joins only a load that has not begun. One that has might have read the
-    row before a write that the caller already knows of.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._slots = threading.Semaphore(most)
-        self._lock = threading.Lock()
-        self._waiting: dict[int, _Flight[T]] = {}
-
-    def run(self, name: int, load: Callable[[], T]) -> T:
-        """Raises DatabaseBusy after a second without a free place."""
-        with self._lock:
-            flight = self._waiting.get(name)
-            leads = flight is None
-            if flight is None:
-                flight = self._waiting[name] = _Flight()
-        if leads:
-            self._lead(name, flight, load)
-        elif not flight.done.wait(2 * _LONGEST_WAIT_S):
-            raise DatabaseBusy
-        if flight.error is not None:
-            raise flight.error
-        return flight.value  # type: ignore[return-value]
-
-    def _lead(self, name: int, flight: _Flight[T], load: Callable[[], T]) -> None:
-        free = self._slots.acquire(timeout=_LONGEST_WAIT_S)
-        with self._lock:
-            del self._waiting[name]
-        try:
-            if not free:
-                raise DatabaseBusy
-            flight.value = load()
-        except BaseException as error:  # handed to everyone who waits for this load
-            flight.error = error
-        finally:
-            if free:
-                self._slots.release()
-            flight.done.set()

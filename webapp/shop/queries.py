@@ -104,6 +104,25 @@ def categories(engine: Engine) -> list[Category]:
     return [Category(*row) for row in rows]
 
 
+def has_category(engine: Engine, slug: str) -> bool:
+    with reading(engine) as connection:
+        rows = run(connection, "SELECT id FROM category WHERE slug = :slug", slug=slug)
+    return bool(rows)
+
+
+def category_of(engine: Engine, id: int) -> str | None:
+    """The slug of a product's category, which never changes; None: no product."""
+    with reading(engine) as connection:
+        rows = run(
+            connection,
+            """SELECT category.slug FROM category
+                 JOIN product ON product.category_id = category.id
+               WHERE product.id = :id""",
+            id=id,
+        )
+    return str(rows[0].slug) if rows else None
+
+
 def edit_product(
     engine: Engine, id: int, *, price_cents: int | None = None, stock: int | None = None
 ) -> Edit | None:

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 
 from webapp.http import bodies, delivery, ids, openapi, reads
 from webapp.http.errors import Problem
+from webapp.http.openapi.categories import Invalidated, Nothing
 from webapp.http.openapi.products import ProductEdit
 from webapp.http.reads import catalog
 from webapp.shop import queries
@@ -27,7 +28,7 @@ def products() -> Response:
         request.args.get("limit", "20"), what="limit", least=1, most=_MOST_ITEMS
     )
     engine = catalog().engine
-    if slug and slug not in {c.slug for c in queries.categories(engine)}:
+    if slug and not queries.has_category(engine, slug):
         raise Problem(404, "No such category", f"There is no category {slug}.")
     rows = queries.products(engine, category=slug, after=after, limit=limit + 1)
     more = {"category": slug} if slug else {}
@@ -44,9 +45,9 @@ def products() -> Response:
 
 @bp.get("/products/<product_id>")
 def product(product_id: str) -> Response:
-    """One product, read through the cache."""
+    """One product, read through the cache; its copy is a member of its category."""
     number = ids.number(product_id, what="product")
-    read = reads.product(number)
+    read = reads.product(number, variant="tag-invalidation")
     if read.value is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
     response = delivery.json(read.value)
@@ -74,6 +75,26 @@ def edit(product_id: str) -> Response:
         edited.product
     )  # as this edit left it, not a later one
     return delivery.json(page and msgspec.structs.replace(page, **row))
+
+
+@bp.get("/categories")
+def categories() -> Response:
+    """All categories by name, from a list that is cached for a day."""
+    read = catalog().categories()
+    response = delivery.json({"items": read.value, "next": None})
+    response.headers["X-Cache"] = read.outcome
+    return response
+
+
+@bp.post("/categories/<slug>/invalidate")
+def invalidate(slug: str) -> Response:
+    """Delete the registered copies of a category's products."""
+    ids.name(slug, what="category")
+    bodies.parse(Nothing)
+    if not queries.has_category(catalog().engine, slug):
+        raise Problem(404, "No such category", f"There is no category {slug}.")
+    deleted = catalog().invalidate_category(slug)
+    return delivery.json(Invalidated(category=slug, keys=deleted))
 
 
 @bp.get("/openapi.json")

@@ -1,6 +1,5 @@
-"""The product catalog: list, product, edit, and Break it."""
+"""The product catalog: list, product, edit, and Break it, in each variant."""
 
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -8,15 +7,24 @@ import msgspec
 from flask import Blueprint, Response, current_app, make_response, request
 from redis.exceptions import RedisError
 
-import webapp.patterns.cache_aside as cache_aside
-from webapp import words
 from webapp.connection import recorder
 from webapp.experiments import Bench
-from webapp.experiments.cache_aside import EXPERIMENTS
-from webapp.http import delivery, ids, keypanel, lab, reads, sources
+from webapp.http import (
+    delivery,
+    edits,
+    ids,
+    keypanel,
+    lab,
+    reads,
+    served,
+    sources,
+    variants,
+)
 from webapp.http.errors import Problem
 from webapp.http.reads import catalog
+from webapp.http.variants import Variant
 from webapp.shop import queries
+from webapp.shop.catalog import Edited
 from webapp.shop.seed import FEATURED_IDS
 
 bp = Blueprint("catalog", __name__, url_prefix="/catalog")
@@ -25,28 +33,12 @@ _PER_PAGE = 5
 _SHOWN_FIRST = FEATURED_IDS.start  # what an empty page offers to open
 _MOST_KEYS = 12  # products whose keys one call may ask about
 _ENDING = 0.15  # of its TTL is left: the pill says so
-
-_FILES = (
-    sources.python(Path(cache_aside.__file__), start="class CacheAside"),
-    sources.lua("cache_aside/fetch"),
-    sources.lua("cache_aside/store"),
-)
-
-
-class Served(msgspec.Struct):
-    """How long reads took, as this visitor saw them, in µs; None: not seen yet."""
-
-    verdict: str  # of this read: hit, miss or bypass
-    us: int  # of this read
-    last_miss_us: int | None
-    last_hit_us: int | None
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times faster a hit was."""
-        if not self.last_miss_us or not self.last_hit_us:
-            return None
-        return self.last_miss_us / self.last_hit_us
+_VERDICTS = {
+    "stored": ("ok", "stored"),
+    "newer": ("wait", "newer kept"),
+    "absent": ("ok", "invalidated"),
+    None: ("no", "not invalidated yet"),
+}
 
 
 class Pill(msgspec.Struct):
@@ -62,41 +54,56 @@ class Pill(msgspec.Struct):
 @bp.get("")
 def show() -> Response:
     """The list, and an invitation to open a product."""
-    return _respond(None)
+    return _respond(variants.chosen(), None)
 
 
 @bp.get("/<product_id>")
 def product(product_id: str) -> Response:
     """One product, read through the cache, above the list."""
+    variant = variants.chosen()
     number = ids.number(product_id, what="product")
     began = perf_counter()
-    read = reads.product(number)
-    served = _served(read.outcome, round((perf_counter() - began) * 1e6))
+    read = reads.product(number, variant=variant.name)
+    took = served.measured(read.outcome, round((perf_counter() - began) * 1e6))
     if read.value is None:
-        raise Problem(404, "No such product", f"There is no product {number}.")
-    response = _respond(read.value, served=served)
-    response.set_cookie("served", _kept(served), samesite="Lax", path="/catalog")
+        raise _no_such(number)
+    response = _respond(variant, read.value, served=took)
+    served.keep(response, took)
     response.headers["X-Cache"] = read.outcome
     return response
 
 
 @bp.post("/<product_id>")
 def edit(product_id: str) -> Response:
-    """Price and stock are saved, and the copy in Redis is gone."""
+    """Price and stock are saved, and the copy in Redis is gone, or new."""
+    variant = variants.chosen()
     number = ids.number(product_id, what="product")
-    price_cents, stock, errors = _parse_edit()
+    price_cents, stock, errors = edits.parse(request.form)
     if errors:
-        row = reads.product(number).value
+        row = reads.product(number, variant=variant.name).value
         delivery.verdict("no", "not saved")
-        return _respond(row, form={**request.form, "errors": errors}, status=422)
-    edited = catalog().edit(number, price_cents=price_cents, stock=stock)
+        form = {**request.form, "errors": errors}
+        return _respond(variant, row, form=form, status=422)
+    through = variant.name == "write-through"
+    save = catalog().edit_through if through else catalog().edit
+    edited = save(number, price_cents=price_cents, stock=stock)
     if edited is None:
-        raise Problem(404, "No such product", f"There is no product {number}.")
-    if edited.invalidated:
-        delivery.verdict("ok", "invalidated")
-    else:
-        delivery.verdict("no", "not invalidated yet")
-    return _respond(edited.product, edited=edited)
+        raise _no_such(number)
+    delivery.verdict(*_verdict(edited, through=through))
+    return _respond(variant, edited.product, edited=edited)
+
+
+@bp.post("/<product_id>/invalidate")
+def invalidate(product_id: str) -> Response:
+    """The registered copies of the product's whole category are gone."""
+    number = ids.number(product_id, what="product")
+    with recorder.unrecorded():
+        row = queries.product(catalog().engine, number)
+    if row is None:
+        raise _no_such(number)
+    deleted = catalog().invalidate_category(row.category)
+    delivery.verdict("ok", f"{deleted} keys deleted")
+    return _respond(variants.chosen(), row, deleted=deleted)
 
 
 @bp.get("/keys")
@@ -105,10 +112,13 @@ def show_keys() -> str:
     delivery.housekeeping()
     asked = request.args.get("ids", "").split(",")[:_MOST_KEYS]
     numbers = [ids.number(i, what="product") for i in asked if i]
+    slug = request.args.get("tag", "")
+    tag = catalog().tag(ids.name(slug, what="tag")) if slug else None
     entries = [catalog().entry(n) for n in numbers]
     names = [name for e in entries for name in (e.value, e.lease)]
     try:
-        rows = keypanel.rows(catalog().cache, names)
+        rows = keypanel.rows(catalog().cache, [*names, catalog().list_entry.value])
+        rows += keypanel.rows(catalog().tags, [tag.key]) if tag else []
     except RedisError as error:
         return delivery.fragment("_keys.html", keys=None, error=str(error))
     by_name = {row.name: row for row in rows}
@@ -124,27 +134,31 @@ def run(name: str) -> Response:
     shop = catalog()
     namespace = current_app.extensions["settings"].namespace
     bench = Bench(shop.cache, shop.engine, namespace, _SHOWN_FIRST)
-    ran = lab.run(EXPERIMENTS, name, bench)
+    ran = lab.run(variants.EXPERIMENTS, name, bench)
     if request.headers.get("HX-Request"):
         return make_response(ran.card())
-    return _respond(None, outcomes={name: ran.outcome})
+    return _respond(variants.of_experiment(name), None, outcomes={name: ran.outcome})
 
 
 def _respond(
+    variant: Variant,
     product: queries.ProductPage | queries.ProductRow | None,
     *,
     status: int = 200,
     **more: Any,
 ) -> Response:
-    context = _context(product) | more
+    context = _context(variant, product) | more
     if request.headers.get("HX-Request"):
         html = delivery.fragment("catalog/_fragment.html", **context)
     else:
-        html = delivery.page("catalog/show.html", **context)
+        with delivery.aside("Read the list of categories") as listing:
+            context["categories"] = catalog().categories().value
+        html = delivery.page("catalog/show.html", recordings=[listing], **context)
     return make_response(html, status)
 
 
 def _context(
+    variant: Variant,
     product: queries.ProductPage | queries.ProductRow | None,
 ) -> dict[str, Any]:
     engine = catalog().engine
@@ -155,66 +169,34 @@ def _context(
     whole = not slug and "after" not in request.args
     first = FEATURED_IDS.start - 1 if whole else after
     with recorder.unrecorded():  # the shelf around the product is not the lesson
-        categories = queries.categories(engine)
-        if slug and slug not in {c.slug for c in categories}:
+        if slug and not queries.has_category(engine, slug):
             raise Problem(404, "No such category", f"There is no category {slug}.")
         rows = queries.products(engine, category=slug, after=first, limit=_PER_PAGE + 1)
     return {
+        "variant": variant,
+        "variants": variants.VARIANTS,
         "product": product,
         "served": None,
         "products": rows[:_PER_PAGE],
         "next_after": rows[_PER_PAGE - 1].id if len(rows) > _PER_PAGE else None,
         "after": after,
-        "categories": categories,
-        "category": slug or "",
-        "experiments": EXPERIMENTS,
+        "kept": {"variant": variant.in_url, "category": slug, "after": after or None},
+        "experiments": variant.experiments,
         "outcomes": {},
-        "words": words.CACHE_ASIDE,
-        "sources": sources.with_badges(_FILES, delivery.own_receipt()),
+        "words": variant.words,
+        "sources": sources.with_badges(variant.files, delivery.own_receipt()),
         "first_product": _SHOWN_FIRST,
     }
 
 
-def _parse_edit() -> tuple[int | None, int | None, dict[str, str]]:
-    """Price in cents, stock, and what is wrong with which field."""
-    errors: dict[str, str] = {}
-    price_cents = _cents(request.form.get("price", ""))
-    least, most = queries.PRICE_CENTS
-    if price_cents is None or not least <= price_cents <= most:
-        errors["price"] = f"A price from 0.01 to {most // 100:,}, for example 48.50."
-    text = request.form.get("stock", "").strip()
-    stock = int(text) if text.isdecimal() and len(text) < 10 else None
-    if stock is None or stock > queries.STOCK[1]:
-        errors["stock"] = f"A whole number from 0 to {queries.STOCK[1]:,}."
-    return price_cents, stock, errors
+def _no_such(number: int) -> Problem:
+    return Problem(404, "No such product", f"There is no product {number}.")
 
 
-def _cents(text: str) -> int | None:
-    whole, _, part = text.strip().partition(".")
-    if not (whole.isdecimal() and len(whole) < 10 and len(part) <= 2):
-        return None
-    if part and not part.isdecimal():
-        return None
-    return int(whole) * 100 + int(part.ljust(2, "0") or 0)
-
-
-def _served(outcome: str, us: int) -> Served:
-    """This read, beside the visitor's last ones from their own cookie."""
-    miss, _, hit = request.cookies.get("served", "").partition(".")
-    served = Served(outcome, us, _us(miss), _us(hit))
-    if outcome == "hit":
-        served.last_hit_us = us
-    elif outcome == "miss":
-        served.last_miss_us = us
-    return served
-
-
-def _kept(served: Served) -> str:
-    return f"{served.last_miss_us or ''}.{served.last_hit_us or ''}"
-
-
-def _us(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 10 else None
+def _verdict(edited: Edited, *, through: bool) -> tuple[str, str]:
+    if through and edited.copy == "absent":
+        return "wait", "not stored"
+    return _VERDICTS[edited.copy]
 
 
 def _pill(product_id: int, row: keypanel.KeyRow | None) -> Pill:

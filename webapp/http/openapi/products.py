@@ -27,7 +27,7 @@ class ProductList(msgspec.Struct):
 TYPES = (ProductPage, ProductList, ProductEdit)
 REFINED: dict[str, Any] = {"ProductEdit": {"minProperties": 1}}
 
-_CACHE = {"X-Cache": {"schema": {"enum": ["hit", "miss", "stale", "bypass"]}}}
+CACHE = {"X-Cache": {"schema": {"enum": ["hit", "miss", "stale", "bypass"]}}}
 
 
 def paths() -> dict[str, Any]:
@@ -40,7 +40,7 @@ def paths() -> dict[str, Any]:
                     query("after", ID | {"minimum": 0}),
                     query("limit", {"type": "integer", "minimum": 1, "maximum": 100}),
                 ],
-                "responses": {"200": answer("A page", ProductList, headers=_CACHE)}
+                "responses": {"200": answer("A page", ProductList, headers=CACHE)}
                 | failures(400, 404, 503),
             }
         },
@@ -48,7 +48,7 @@ def paths() -> dict[str, Any]:
             "parameters": [path("id", ID)],
             "get": {
                 "summary": "One product, read through the cache",
-                "responses": {"200": answer("The product", ProductPage, headers=_CACHE)}
+                "responses": {"200": answer("The product", ProductPage, headers=CACHE)}
                 | failures(400, 404, 503),
             },
             "patch": {

@@ -1,0 +1,97 @@
+"""The ways to keep the catalog's copies right: each a room, chosen by `?variant=`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from flask import request
+
+import webapp.patterns.cache_aside as cache_aside
+import webapp.patterns.tag_invalidation as tag_invalidation
+import webapp.patterns.write_through as write_through
+from webapp import words
+from webapp.experiments import Experiment
+from webapp.experiments.cache_aside import EXPERIMENTS as OF_CACHE_ASIDE
+from webapp.experiments.tag_invalidation import EXPERIMENTS as OF_TAG_INVALIDATION
+from webapp.experiments.write_through import EXPERIMENTS as OF_WRITE_THROUGH
+from webapp.http import sources
+from webapp.http.errors import Problem
+
+
+class Variant(msgspec.Struct, frozen=True):
+    name: str  # in the URL
+    label: str  # on its tab
+    lede: str
+    note: str  # what it costs, or how it goes with the others
+    words: words.Words
+    experiments: tuple[Experiment, ...]
+    files: tuple[sources.File, ...]
+
+    @property
+    def in_url(self) -> str | None:
+        """What links carry; the first one needs nothing."""
+        return None if self is VARIANTS[0] else self.name
+
+
+_READING = sources.python(Path(cache_aside.__file__), start="class CacheAside")
+_SCRIPTS = sources.lua("cache_aside/fetch"), sources.lua("cache_aside/store")
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant(
+        name="cache-aside",
+        label="Cache-aside",
+        lede="Cache-aside: read Redis first, fall back to the database, keep a copy "
+        "with a TTL.",
+        note="",
+        words=words.CACHE_ASIDE,
+        experiments=OF_CACHE_ASIDE,
+        files=(_READING, *_SCRIPTS),
+    ),
+    Variant(
+        name="write-through",
+        label="Write-through",
+        lede="Write-through: an edit stores the new page in Redis, unless a newer "
+        "version is there.",
+        note="An edit pays for the page's queries and for one round trip.",
+        words=words.WRITE_THROUGH,
+        experiments=OF_WRITE_THROUGH,
+        files=(
+            sources.python(Path(write_through.__file__), start="class WriteThrough"),
+            sources.lua("write_through/write"),
+            _READING,
+            *_SCRIPTS,
+        ),
+    ),
+    Variant(
+        name="tag-invalidation",
+        label="Tag invalidation",
+        lede="Tag invalidation: each copy is registered with its category, and a "
+        "category is deleted as a whole.",
+        note="A copy from another tab is not registered, so it is no hit here.",
+        words=words.TAG_INVALIDATION,
+        experiments=OF_TAG_INVALIDATION,
+        files=(
+            sources.python(
+                Path(tag_invalidation.__file__), start="class TagInvalidation"
+            ),
+            _READING,
+            *_SCRIPTS,
+        ),
+    ),
+)
+_BY_NAME = {variant.name: variant for variant in VARIANTS}
+EXPERIMENTS: Sequence[Experiment] = [e for v in VARIANTS for e in v.experiments]
+
+
+def chosen() -> Variant:
+    """The one that the URL names. Raises Problem 404."""
+    name = request.args.get("variant", VARIANTS[0].name)
+    if name not in _BY_NAME:
+        raise Problem(404, "No such variant", f"One of {', '.join(_BY_NAME)}.")
+    return _BY_NAME[name]
+
+
+def of_experiment(name: str) -> Variant:
+    """The one whose Break it card that is; the first where there is none."""
+    found = (v for v in VARIANTS if name in {e.name for e in v.experiments})
+    return next(found, VARIANTS[0])
