@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from webapp.experiments.cache_aside import EXPERIMENTS
+from webapp.http.variants import EXPERIMENTS
 from webapp.shop import outbox
 
 HTMX = {"HX-Request": "true"}
@@ -61,7 +61,8 @@ def test_an_edit_deletes_value_and_lease_and_shows_the_new_price(
     client: FlaskClient,
 ) -> None:
     client.get("/catalog/1042")
-    page = client.post("/catalog/1042", data={"price": "39.95", "stock": "7"}).text
+    form = {"price": "39.95", "stock": "7"}
+    page = client.post("/catalog/1042", data=form, headers=HTMX).text
     assert _verdict(page) == "invalidated"
     assert _cli(page) == ("DEL rpl:catalog:product:{1042} rpl:catalog:lease:{1042}")
     assert "39.95" in page
@@ -123,7 +124,7 @@ def test_a_receipt_names_the_line_of_the_pattern_that_sent_it(
 
 def test_see_inside_lua_shows_the_calls_that_ran(client: FlaskClient) -> None:
     client.set_cookie("inside", "1")
-    page = client.get("/catalog/1042").text
+    page = client.get("/catalog/1042", headers=HTMX).text
     assert page.count('class="cmd cmd--in"') == 6  # GET GET SET, GET SET DEL
 
 

@@ -22,6 +22,8 @@ from webapp.experiments import (
     cache_aside,
     duration,
     priced,
+    tag_invalidation,
+    write_through,
 )
 from webapp.experiments.cache_aside import EXPERIMENTS
 from webapp.patterns.cache_aside import Entry
@@ -29,8 +31,13 @@ from webapp.shop import models
 from webapp.shop.database import open_database
 
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
+of_the_catalog = (
+    *EXPERIMENTS,
+    *write_through.EXPERIMENTS,
+    *tag_invalidation.EXPERIMENTS,
+)
 each_experiment = pytest.mark.parametrize(
-    "experiment", EXPERIMENTS, ids=lambda experiment: experiment.name
+    "experiment", of_the_catalog, ids=lambda experiment: experiment.name
 )
 
 

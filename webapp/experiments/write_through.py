@@ -33,7 +33,7 @@ _TTL_MS = 10_000
 _REPLAY_AFTER_MS = 100  # here; the app looks for records once a second
 _CACHE = CacheAside(ttl_ms=_TTL_MS)
 _THROUGH = WriteThrough(_CACHE)
-_SAID: dict[object, str] = {
+_SAID: dict[Written, str] = {
     "stored": "1, stored",
     "newer": "0, a newer one stays",
     "absent": "-1, nothing to compare with",
@@ -65,9 +65,8 @@ def store_newest(client: redis.Redis, entry: Entry, row: Priced) -> Written:
 def run_two_writers(bench: Bench, *, evicted: int) -> Outcome:
     with running(bench, "writers") as run:
         with priced.row(bench, run):
-            last, broken = _race(
-                bench, run, evicted, "Last write stays", store_last, lambda _: "OK"
-            )
+            title = "Last write stays"
+            last, broken = _race(bench, run, evicted, title, store_last, _done)
         with priced.row(bench, run):
             newest, fixed = _race(
                 bench,
@@ -132,6 +131,14 @@ def _race(
         tone=lambda cents: "ok" if cents == NEW_CENTS else "no",
     )
     return replay.lane(title), served
+
+
+def _told(written: Any) -> str:
+    return _SAID[written]
+
+
+def _done(_: object) -> str:
+    return "OK"
 
 
 def _version(row: Priced) -> str:

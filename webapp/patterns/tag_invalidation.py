@@ -128,7 +128,7 @@ class TagInvalidation:
         for _ in range(_MOST_PAGES):
             cursor, page = tags.sscan(tag.key, cursor, count=self.batch)
             if page:
-                yield [bytes(member).decode() for member in page]
+                yield [m.decode() if isinstance(m, bytes) else m for m in page]
             if cursor == 0:
                 return
 
