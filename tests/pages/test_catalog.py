@@ -196,3 +196,149 @@ def test_an_edit_without_redis_is_kept_and_leaves_a_record(
 def test_an_edit_with_redis_leaves_no_record(app: Flask, client: FlaskClient) -> None:
     client.post("/catalog/1042", data={"price": "10.00", "stock": "1"})
     assert outbox.pending(app.extensions["catalog"].engine) == []
+
+
+# Variants
+
+VARIANTS = ("write-through", "tag-invalidation")
+
+
+def _form(price: str = "39.95") -> dict[str, str]:
+    return {"price": price, "stock": "7"}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_links_of_the_page_keep_variant_and_category(
+    client: FlaskClient, variant: str
+) -> None:
+    query = {"variant": variant, "category": "kitchen"}
+    for headers in ({}, HTMX):
+        page = client.get("/catalog/1042", query_string=query, headers=headers).text
+        shop = page[page.index("shop-title") :]
+        links = re.findall(r'(?:href|action)="(/catalog/\d+[^"]*)"', shop)
+        forms = [link for link in links if "?" not in link]  # with a hidden field
+        assert len(links) > 5
+        assert forms == ["/catalog/1042"]
+        for link in set(links) - set(forms):
+            assert f"variant={variant}" in link
+            assert "category=kitchen" in link
+    assert f'name="variant" value="{variant}"' in page
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_has_its_own_words_cards_and_files(
+    client: FlaskClient, variant: str
+) -> None:
+    page = client.get("/catalog", query_string={"variant": variant}).text
+    room = variant.replace("-", "_")
+    assert f"webapp/patterns/{room}.py" in page
+    assert page.count('class="xp"') == 2
+    assert 'aria-current="page">' in page
+    assert f"/catalog?variant={variant}" in page
+
+
+def test_an_unknown_variant_is_404(client: FlaskClient) -> None:
+    assert client.get("/catalog?variant=write-back").status_code == 404
+    assert client.get("/catalog/1042?variant=write-back").status_code == 404
+
+
+def test_write_through_stores_the_new_page_in_one_round_trip(
+    client: FlaskClient,
+) -> None:
+    url = "/catalog/1042?variant=write-through"
+    client.get(url)
+    page = client.post(url, data=_form(), headers=HTMX).text
+    assert _verdict(page) == "stored"
+    assert _cli(page).count("\n") == 0
+    assert "rpl:catalog:product:{1042} rpl:catalog:lease:{1042} 2 " in _cli(page)
+    after = client.get(url)
+    assert after.headers["X-Cache"] == "hit"
+    assert "39.95" in after.text
+
+
+def test_write_through_without_a_copy_says_so(client: FlaskClient) -> None:
+    url = "/catalog/1042?variant=write-through"
+    page = client.post(url, data=_form(), headers=HTMX).text
+    assert _verdict(page) == "not stored"
+    assert client.get(url).headers["X-Cache"] == "miss"
+
+
+def test_write_through_without_redis_keeps_the_edit_and_a_record(
+    app: Flask, client: FlaskClient, redis_down: None
+) -> None:
+    url = "/catalog/1042?variant=write-through"
+    page = client.post(url, data=_form(), headers=HTMX).text
+    assert _verdict(page) == "not invalidated yet"
+    assert len(outbox.pending(app.extensions["catalog"].engine)) == 1
+
+
+def test_the_button_deletes_the_copies_of_the_category(client: FlaskClient) -> None:
+    query = {"variant": "tag-invalidation"}
+    client.get("/catalog/1042", query_string=query)
+    page = client.post("/catalog/1042/invalidate", query_string=query, headers=HTMX)
+    assert _verdict(page.text) == "1 keys deleted"
+    assert "rpl:catalog:tag:{kitchen}" in _cli(page.text)
+    again = client.get("/catalog/1042", query_string=query)
+    assert again.headers["X-Cache"] == "miss"
+
+
+def test_the_keys_of_the_tag_variant_have_the_tag(client: FlaskClient) -> None:
+    client.get("/catalog/1042?variant=tag-invalidation")
+    part = client.get("/catalog/keys?ids=1042&tag=kitchen", headers=HTMX).text
+    assert 'data-key="rpl:catalog:tag:{kitchen}"' in part
+    assert ">SET<" in part
+
+
+def test_an_invalidation_without_redis_is_503(
+    client: FlaskClient, redis_down: None
+) -> None:
+    answer = client.post("/catalog/1042/invalidate?variant=tag-invalidation")
+    assert answer.status_code == 503
+    assert "Retry-After" in answer.headers
+
+
+def test_the_api_invalidates_a_category(client: FlaskClient) -> None:
+    client.get("/api/products/1042")
+    answer = client.post("/api/categories/kitchen/invalidate", json={})
+    assert answer.json == {"category": "kitchen", "keys": 1}
+    assert client.get("/api/products/1042").headers["X-Cache"] == "miss"
+
+
+@pytest.mark.parametrize(
+    ("slug", "body", "status"),
+    [("nothing", {}, 404), ("a b", {}, 400), ("kitchen", {"x": 1}, 400)],
+)
+def test_the_api_says_what_it_cannot_invalidate(
+    client: FlaskClient, slug: str, body: dict[str, int], status: int
+) -> None:
+    answer = client.post(f"/api/categories/{slug}/invalidate", json=body)
+    assert answer.status_code == status
+
+
+def test_an_edit_through_the_api_is_seen_in_every_variant(client: FlaskClient) -> None:
+    for variant in ("cache-aside", *VARIANTS):
+        client.get(f"/catalog/1042?variant={variant}")
+    client.patch("/api/products/1042", json={"price_cents": 4321})
+    for variant in ("cache-aside", *VARIANTS):
+        assert "43.21" in client.get(f"/catalog/1042?variant={variant}").text
+
+
+# The list of categories
+
+
+def test_page_and_api_read_the_list_of_categories_from_redis(
+    app: Flask, client: FlaskClient
+) -> None:
+    first = client.get("/api/categories")
+    assert first.headers["X-Cache"] == "miss"
+    page = client.get("/catalog").text
+    assert "rpl:catalog:list:{categories}" in _cli(page)
+    assert "FROM category LEFT JOIN" not in page
+    assert client.get("/api/categories").headers["X-Cache"] == "hit"
+    assert len(first.json["items"]) == page.count("<option value") - 1
+
+
+def test_reset_invalidates_the_list_of_categories(client: FlaskClient) -> None:
+    client.get("/api/categories")
+    client.post("/reset")
+    assert client.get("/api/categories").headers["X-Cache"] == "miss"

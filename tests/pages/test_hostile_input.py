@@ -20,6 +20,9 @@ ROUTES = [
     ("GET", "/catalog?after={}"),
     ("GET", "/catalog?category={}"),
     ("POST", "/catalog/experiments/{}"),
+    ("GET", "/catalog?variant={}"),
+    ("POST", "/catalog/{}/invalidate"),
+    ("POST", "/api/categories/{}/invalidate"),
     ("GET", "/api/products/{}"),
     ("PATCH", "/api/products/{}"),
     ("GET", "/api/products?after={}"),
@@ -34,10 +37,10 @@ def test_a_hostile_id_gets_4xx_and_redis_is_not_asked(
 ) -> None:
     asked: list[object] = []
     app.extensions["clients"].cache.connection_pool.get_connection = asked.append
-    body = {"stock": 1} if method == "PATCH" else None
+    bodies = {"PATCH": {"stock": 1}, "POST": {} if "/api/" in route else None}
     for hostile in HOSTILE:
         path = route.replace("{}", urllib.parse.quote(hostile, safe="%"))
-        answer = client.open(path, method=method, json=body)
+        answer = client.open(path, method=method, json=bodies.get(method))
         assert answer.status_code in (400, 404, 405), (path, answer.status_code)
         assert not asked
 

@@ -1,5 +1,7 @@
 """The API keeps the contract that its document states."""
 
+from typing import Any
+
 import hypothesis
 import pytest
 import schemathesis
@@ -12,8 +14,9 @@ from schemathesis import Case, GenerationMode
 def test_every_answer_keeps_the_contract(app: Flask, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]
-    assert len(operations) == 5
     for operation in operations:
+        if mode is GenerationMode.NEGATIVE and not _takes_anything(operation):
+            continue
 
         @hypothesis.given(operation.as_strategy(generation_mode=mode))
         @hypothesis.settings(
@@ -25,3 +28,8 @@ def test_every_answer_keeps_the_contract(app: Flask, mode: GenerationMode) -> No
             case.call_and_validate()
 
         holds()
+
+
+def _takes_anything(operation: Any) -> bool:
+    """Whether there is something to get wrong."""
+    return bool(operation.body) or any(True for _ in operation.iter_parameters())

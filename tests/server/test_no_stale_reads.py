@@ -3,9 +3,11 @@
 import http.client
 import json
 import random
+import re
 import signal
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -114,6 +116,89 @@ def test_no_read_is_older_than_an_acknowledged_write(
     for _ in range(4):  # both workers, from the cache and past it
         for product_id in PRODUCTS:
             assert caller.product(product_id)["version"] == acknowledged[product_id]
+
+
+VARIANTS = ("cache-aside", "write-through", "tag-invalidation")
+_VERSION = re.compile(r"in stock, version ([\d,]+)")
+
+
+class Visitor(Caller):
+    """One visitor of the page, in whatever variant."""
+
+    def see(self, product_id: int, variant: str) -> int:
+        """The version that the page shows."""
+        return self._version("GET", product_id, variant)
+
+    def save(self, product_id: int, variant: str, price: int) -> int:
+        form = urllib.parse.urlencode({"price": price, "stock": 3})
+        return self._version("POST", product_id, variant, form)
+
+    def invalidate(self, product_id: int) -> None:
+        self._page("POST", f"/catalog/{product_id}/invalidate")
+
+    def _version(
+        self, method: str, product_id: int, variant: str, form: str | None = None
+    ) -> int:
+        page = self._page(method, f"/catalog/{product_id}?variant={variant}", form)
+        found = _VERSION.search(page)
+        assert found, page[:400]
+        return int(found[1].replace(",", ""))
+
+    def _page(self, method: str, path: str, form: str | None = None) -> str:
+        headers = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        self.connection.request(method, path, form, headers)
+        answer = self.connection.getresponse()
+        text = answer.read().decode()
+        assert answer.status == 200, text
+        return text
+
+
+@pytest.mark.timeout(60)
+def test_no_variant_shows_what_an_edit_in_another_one_replaced(app: Served) -> None:
+    ids = range(1042, 1046)
+    acknowledged: dict[int, int] = dict.fromkeys(ids, 1)
+    lock, ends = threading.Lock(), time.monotonic() + 8
+    stale: list[str] = []
+    failed: list[BaseException] = []
+    reads, writes = [0], [0]
+
+    def write(chance: random.Random, visitor: Visitor) -> None:
+        product_id, variant = chance.choice(ids), chance.choice(VARIANTS)
+        if chance.random() < 0.1:
+            visitor.invalidate(product_id)
+        version = visitor.save(product_id, variant, chance.randint(1, 999))
+        with lock:
+            writes[0] += 1
+            acknowledged[product_id] = max(acknowledged[product_id], version)
+
+    def read(chance: random.Random, visitor: Visitor) -> None:
+        product_id, variant = chance.choice(ids), chance.choice(VARIANTS)
+        known = acknowledged[product_id]
+        seen = visitor.see(product_id, variant)
+        reads[0] += 1
+        if seen < known:
+            stale.append(f"{product_id}, {variant}: read {seen} after {known}")
+
+    def kept(work: Any, seed: int) -> None:
+        chance, visitor = random.Random(seed), Visitor(app)
+        try:
+            with closing(visitor.connection):
+                while time.monotonic() < ends:
+                    work(chance, visitor)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=kept, args=(write, s)) for s in (1, 2)]
+    threads += [threading.Thread(target=kept, args=(read, s)) for s in range(3, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert not stale
+    assert reads[0] > 100  # else this proves nothing
+    assert writes[0] > 20
 
 
 def _slowest_answers(

@@ -124,6 +124,7 @@ def bench(
         bench = Bench(app, redis_process, monitor, client)
         for _ in range(8 * request.param):  # every worker has its connections open
             bench.act("GET", "/catalog/1")
+            bench.act("GET", "/catalog/keys?ids=1&tag=kitchen")
         yield bench
         monitor.close()
         client.close()
@@ -134,11 +135,12 @@ def _same(tape: Tape, seen: list[list[str]]) -> bool:
     return tape.commands == folded
 
 
+EDIT = {"price": "47.50", "stock": "9"}
 ACTIONS = [
     ("a miss", "GET", "/catalog/1042", {}),
     ("a hit", "GET", "/catalog/1042", {}),
     ("no such product", "GET", "/catalog/1042?category=kitchen", {}),
-    ("an edit", "POST", "/catalog/1042", {"price": "47.50", "stock": "9"}),
+    ("an edit", "POST", "/catalog/1042", EDIT),
     ("a miss after it", "GET", "/catalog/1042", {}),
     ("the keys", "GET", "/catalog/keys?ids=1042,1043", {}),
     ("no cache", "POST", "/catalog/experiments/no-cache", {}),
@@ -146,6 +148,15 @@ ACTIONS = [
     ("a forgotten edit", "POST", "/catalog/experiments/forgotten-edit", {}),
     ("the stale set", "POST", "/catalog/experiments/stale-set", {}),
     ("an empty value", "POST", "/catalog/experiments/empty-value", {}),
+    ("a miss with a tag", "GET", "/catalog/1044?variant=tag-invalidation", {}),
+    ("a hit with a tag", "GET", "/catalog/1044?variant=tag-invalidation", {}),
+    ("the keys and the tag", "GET", "/catalog/keys?ids=1044&tag=kitchen", {}),
+    ("an edit through", "POST", "/catalog/1044?variant=write-through", EDIT),
+    ("an invalidation", "POST", "/catalog/1044/invalidate", {}),
+    ("two writers", "POST", "/catalog/experiments/two-writers", {}),
+    ("a crash", "POST", "/catalog/experiments/crash", {}),
+    ("lost members", "POST", "/catalog/experiments/lost-members", {}),
+    ("an early end", "POST", "/catalog/experiments/early-end", {}),
     ("reset", "POST", "/reset", {}),
 ]
 
@@ -169,6 +180,16 @@ def test_a_hit_takes_one_round_trip_and_a_miss_two(bench: Bench) -> None:
     miss, _, miss_reads = bench.act("GET", "/catalog/2000")
     hit, _, hit_reads = bench.act("GET", "/catalog/2000")
     assert (miss.round_trips, miss_reads) == (2, 2)
+    assert (hit.round_trips, hit_reads) == (1, 1)
+
+
+def test_a_tagged_miss_takes_three_and_an_edit_through_takes_one(bench: Bench) -> None:
+    tagged, through = "variant=tag-invalidation", "variant=write-through"
+    miss, _, miss_reads = bench.act("GET", f"/catalog/2001?{tagged}")
+    edit, _, edit_reads = bench.act("POST", f"/catalog/2001?{through}", EDIT)
+    hit, _, hit_reads = bench.act("GET", f"/catalog/2001?{through}")
+    assert (miss.round_trips, miss_reads) == (3, 3)
+    assert (edit.round_trips, edit_reads) == (1, 1)
     assert (hit.round_trips, hit_reads) == (1, 1)
 
 

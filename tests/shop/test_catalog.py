@@ -1,0 +1,260 @@
+"""Where database and cache meet: however a product is read and written."""
+
+import threading
+from collections.abc import Iterator
+from random import Random
+
+import msgspec
+import pytest
+from sqlalchemy import Engine
+
+from webapp.connection import urls
+from webapp.connection.recorder import Recording, recording
+from webapp.connection.roles import Clients, connect
+from webapp.scripts import preload
+from webapp.shop import outbox
+from webapp.shop.catalog import Catalog, replay_outbox
+
+
+@pytest.fixture
+def clients(url: str) -> Iterator[Clients]:
+    fakes = {"cache": f"fake://cache-{url}", "durable": f"fake://durable-{url}"}
+    clients = connect(fakes, max_connections=16)
+    for _, client in clients.items():
+        preload(client)
+    yield clients
+    clients.close()
+
+
+@pytest.fixture
+def catalog(engine: Engine, clients: Clients) -> Catalog:
+    return Catalog(engine, clients, "rpl")
+
+
+def version_in_cache(catalog: Catalog, product_id: int) -> int | None:
+    payload = catalog.cache.get(catalog.entry(product_id).value)
+    return msgspec.json.decode(payload)["version"] if payload else None
+
+
+# Write-through
+
+
+def test_an_edit_stores_the_whole_page_as_it_is_now(catalog: Catalog) -> None:
+    before = catalog.product(1042).value
+    edited = catalog.edit_through(1042, price_cents=777)
+    assert edited is not None
+    assert edited.copy == "stored"
+    after = catalog.product(1042)
+    assert after.outcome == "hit"
+    assert before is not None
+    expected = msgspec.structs.replace(before, price_cents=777, version=2)
+    assert after.value == expected
+
+
+def test_an_edit_of_a_product_without_a_copy_stores_none(catalog: Catalog) -> None:
+    edited = catalog.edit_through(1042, price_cents=777)
+    assert edited is not None
+    assert edited.copy == "absent"
+    assert catalog.product(1042).outcome == "miss"
+
+
+def test_an_edit_of_no_product_is_none(catalog: Catalog) -> None:
+    assert catalog.edit_through(5_001, stock=1) is None
+
+
+def test_an_edit_through_takes_one_round_trip(catalog: Catalog) -> None:
+    catalog.product(1042)
+    with recording(Recording("edit")) as own:
+        catalog.edit_through(1042, stock=3)
+    assert len(own.trips) == 1
+
+
+def test_an_edit_without_redis_leaves_a_record(
+    catalog: Catalog, clients: Clients, url: str
+) -> None:
+    catalog.product(1042)
+    server = urls.fake_server(f"fake://cache-{url}")
+    server.connected = False
+    edited = catalog.edit_through(1042, price_cents=777)
+    assert edited is not None
+    assert edited.copy is None
+    assert [entry.product_id for entry in outbox.pending(catalog.engine)] == [1042]
+    server.connected = True
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
+def die(*_: object, **__: object) -> None:
+    raise Killed
+
+
+FAULT_POINTS = {
+    "before the page is loaded": "webapp.shop.catalog.queries.product",
+    "before Redis is told": "webapp.patterns.write_through._write",
+    "before the record is cleared": "webapp.shop.catalog.outbox.clear",
+}
+
+
+@pytest.mark.parametrize("point", FAULT_POINTS)
+def test_a_crash_leaves_what_the_record_repairs(
+    catalog: Catalog, clients: Clients, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS D3, at 20 crashes for each point instead of 2,000."""
+    for n in range(20):
+        catalog.product(1042)
+        with monkeypatch.context() as patched:
+            patched.setattr(FAULT_POINTS[point], die)
+            with pytest.raises(Killed):
+                catalog.edit_through(1042, price_cents=1_000 + n)
+        replay_outbox(catalog.engine, clients.cache, "rpl")
+        read = catalog.product(1042).value
+        assert read is not None
+        assert read.price_cents == 1_000 + n
+        assert outbox.pending(catalog.engine) == []
+
+
+# Tags
+
+
+def test_an_invalidated_category_is_read_anew_and_others_are_not(
+    catalog: Catalog,
+) -> None:
+    kettle, other = 1042, 1043
+    for product_id in (kettle, other):
+        catalog.tagged_product(product_id)
+    assert catalog.invalidate_category("kitchen") == 1
+    assert catalog.tagged_product(kettle).outcome == "miss"
+    assert catalog.tagged_product(other).outcome == "hit"
+
+
+def test_a_copy_that_nobody_registered_is_no_hit_where_tags_count(
+    catalog: Catalog,
+) -> None:
+    catalog.product(1042)
+    assert catalog.tagged_product(1042).outcome == "miss"
+    assert catalog.tagged_product(1042).outcome == "hit"
+    assert catalog.invalidate_category("kitchen") == 1
+
+
+def test_a_registered_copy_is_a_hit_everywhere(catalog: Catalog) -> None:
+    tagged = catalog.tagged_product(1042).value
+    plain = catalog.product(1042)
+    assert (plain.outcome, plain.value) == ("hit", tagged)
+    assert catalog.tagged_product(1042).value == tagged
+
+
+def test_tags_are_on_the_server_that_evicts_nothing(
+    catalog: Catalog, clients: Clients
+) -> None:
+    catalog.tagged_product(1042)
+    assert clients.durable.smembers("rpl:catalog:tag:{kitchen}") == {b"1042"}
+    assert not clients.cache.keys("*tag*")
+
+
+def test_a_tagged_miss_takes_three_round_trips(catalog: Catalog) -> None:
+    with recording(Recording("read")) as own:
+        catalog.tagged_product(1042)
+    assert len(own.trips) == 3
+
+
+def test_a_product_that_does_not_exist_joins_no_tag(
+    catalog: Catalog, clients: Clients
+) -> None:
+    assert catalog.tagged_product(5_001).value is None
+    assert not clients.durable.keys("*")
+
+
+# The static list
+
+
+def test_the_list_of_categories_is_kept_for_a_day(catalog: Catalog) -> None:
+    first, second = catalog.categories(), catalog.categories()
+    assert (first.outcome, second.outcome) == ("miss", "hit")
+    assert first.value == second.value
+    day_ms = 24 * 3_600_000
+    ttl_ms = catalog.cache.pttl(catalog.list_entry.value)
+    assert day_ms - 1_000 < ttl_ms <= day_ms * 1.1
+
+
+# All at once
+
+
+def test_no_mix_of_variants_serves_what_an_acknowledged_write_replaced(
+    catalog: Catalog, clients: Clients
+) -> None:
+    ids = (1042, 1043)
+    acknowledged = dict.fromkeys(ids, 1)
+    lock, over = threading.Lock(), threading.Event()
+    stale: list[str] = []
+    failed: list[BaseException] = []
+    outcomes: set[tuple[int, str]] = set()
+    reads = (catalog.product, catalog.tagged_product)
+    edits = (catalog.edit, catalog.edit_through)
+
+    def keep_reading(seed: int) -> None:
+        chance = Random(seed)
+        while not over.is_set():
+            if chance.random() < 0.02:
+                disturb(chance)
+            product_id, way = chance.choice(ids), chance.randrange(2)
+            least = acknowledged[product_id]
+            read = reads[way](product_id)
+            outcomes.add((way, read.outcome))
+            if read.value is None or read.value.version < least:
+                stale.append(f"{product_id}: {read} after {least}")
+
+    def keep_writing(seed: int) -> None:
+        chance = Random(seed)
+        for _ in range(30):
+            product_id = chance.choice(ids)
+            edited = edits[chance.randrange(2)](product_id, stock=chance.randrange(99))
+            assert edited is not None
+            with lock:
+                version = max(acknowledged[product_id], edited.product.version)
+                acknowledged[product_id] = version
+
+    def disturb(chance: Random) -> None:
+        entry = catalog.entry(chance.choice(ids))
+        match chance.randrange(3):
+            case 0:
+                catalog.invalidate_category("kitchen")
+            case 1:
+                replay_outbox(catalog.engine, clients.cache, "rpl")
+            case 2:  # evicted
+                clients.cache.delete(chance.choice((entry.value, entry.lease)))
+
+    def kept(work: object, *args: int) -> None:
+        try:
+            work(*args)  # type: ignore[operator]
+        except BaseException as error:
+            failed.append(error)
+
+    writers = [threading.Thread(target=kept, args=(keep_writing, n)) for n in (1, 2)]
+    others = [threading.Thread(target=kept, args=(keep_reading, n)) for n in range(4)]
+    for thread in writers + others:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    over.set()
+    for thread in others:
+        thread.join()
+    assert not failed
+    assert not stale
+    assert {(0, "hit"), (1, "hit"), (0, "miss"), (1, "miss")} <= outcomes
+    for product_id in ids:
+        assert version_in_cache(catalog, product_id) in (None, acknowledged[product_id])
+
+
+def test_an_edit_of_either_kind_is_seen_by_every_reader(catalog: Catalog) -> None:
+    price = 100
+    for edit in (catalog.edit, catalog.edit_through) * 2:
+        for first in (catalog.product, catalog.tagged_product):
+            for second in (catalog.product, catalog.tagged_product):
+                first(1042)
+                price += 1
+                edit(1042, price_cents=price)
+                read = second(1042).value
+                assert read is not None
+                assert read.price_cents == price
