@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Complaints, newest
 from tests.conftest import Served
-from webapp.experiments.cache_aside import EXPERIMENTS
+from webapp.http.variants import VARIANTS
 
 pytestmark = pytest.mark.browser
 
@@ -124,11 +124,13 @@ def test_back_shows_the_product_before(page: Page) -> None:
     expect(page.locator("#shop h3")).to_contain_text("Enamel kettle")
 
 
-@pytest.mark.parametrize("name", [e.name for e in EXPERIMENTS])
+@pytest.mark.parametrize(
+    ("variant", "name"), [(v.name, e.name) for v in VARIANTS for e in v.experiments]
+)
 def test_a_break_it_card_shows_what_went_wrong_and_its_receipts(
-    page: Page, name: str
+    page: Page, variant: str, name: str
 ) -> None:
-    page.goto("/catalog")
+    page.goto(f"/catalog?variant={variant}")
     card = run(page, name)
     expect(card.locator(".xp__say .pill")).to_have_class(re.compile("pill--no"))
     expect(card.locator(".xp__out .pill--ok").first).to_be_visible()
@@ -304,3 +306,53 @@ def test_a_hostile_name_is_text_everywhere(page: Page, hostile_product: int) -> 
     page.reload()
     expect(newest(page)).to_be_visible()
     assert page.locator("img, #shop b:text('49')").count() == 0
+
+
+# Variants
+
+
+def test_write_through_makes_the_read_after_an_edit_a_hit(
+    page: Page, theme: str
+) -> None:
+    page.goto("/catalog/1044")
+    page.get_by_role("link", name="Write-through").click()
+    expect(page).to_have_url(re.compile(r"/catalog/1044\?variant=write-through$"))
+    save(page, "59.00")
+    expect(newest(page).locator(".pill")).to_have_text("stored")
+    read(page, "hit")
+    expect(page.locator("#shop .price")).to_have_text("€ 59.00")
+    expect(page).to_have_url(re.compile("variant=write-through"))
+
+
+def test_a_category_is_invalidated_at_once_and_its_tag_is_among_the_keys(
+    page: Page, theme: str
+) -> None:
+    page.goto("/catalog/1042?variant=tag-invalidation")
+    expect(page.locator("#keys li", has_text="catalog:tag:{kitchen}")).to_be_visible()
+    page.get_by_role("button", name="Invalidate kitchen").click()
+    expect(newest(page).locator(".pill")).to_have_text(re.compile("keys deleted"))
+    read(page, "miss")
+    read(page, "hit")
+
+
+@pytest.mark.parametrize("variant", ["write-through", "tag-invalidation"])
+def test_the_category_list_keeps_its_entries_and_says_what_the_url_says(
+    page: Page, variant: str
+) -> None:
+    page.goto(f"/catalog/1042?variant={variant}")
+    chooser = page.get_by_label("Category")
+    entries = chooser.locator("option").count()
+    assert entries > 5
+    chooser.select_option("lighting")
+    expect(page).to_have_url(re.compile(f"variant={variant}&category=lighting$"))
+    page.locator(".plist a").first.click()
+    expect(page).to_have_url(re.compile(r"/catalog/(?!1042)\d+\?.*category=lighting"))
+    assert chooser.locator("option").count() == entries
+    expect(chooser).to_have_value("lighting")
+
+
+@pytest.mark.parametrize("variant", ["write-through", "tag-invalidation"])
+def test_a_variant_fits_a_phone(page: Page, variant: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/catalog/1042?variant={variant}")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.browser
 
 PLACES = ["/", *(page.url for page in PAGES), "/catalog/1042", "/catalog?tab=code"]
 PLACES += ["/catalog?tab=words", "/catalog/1042?edit=1", "/nothing-here"]
+PLACES += [f"/catalog/1042?variant={v}" for v in ("write-through", "tag-invalidation")]
 
 SMALLEST_TEXT = """roll => {
     const walker = document.createTreeWalker(roll, NodeFilter.SHOW_TEXT);

@@ -213,13 +213,6 @@ def _tag(run: Run, members: Sequence[str]) -> Tag:
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
-        name="lost-members",
-        title="Read while the tag is emptied",
-        hypothesis="A copy stored during an invalidation is lost to its tag.",
-        controls=(),
-        run=run_lost_members,
-    ),
-    Experiment(
         name="early-end",
         title="Let the tag expire first",
         hypothesis="A tag that ends before its members leaves copies behind.",
@@ -227,5 +220,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             Control("copies", "Copies", "range", min=2, max=10, step=2, value=6),
         ),
         run=run_early_end,
+    ),
+    Experiment(
+        name="lost-members",
+        title="Read while the tag is emptied",
+        hypothesis="A copy stored during an invalidation is lost to its tag.",
+        controls=(),
+        run=run_lost_members,
     ),
 )

@@ -235,23 +235,6 @@ def _recorded_row(bench: Bench, run: Run) -> Iterator[None]:
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
-        name="two-writers",
-        title="Race two writers",
-        hypothesis="The writer that commits first stores last, and its value stays.",
-        controls=(
-            Control(
-                "evicted",
-                "Evict the copy in between",
-                "switch",
-                min=0,
-                max=1,
-                step=1,
-                value=0,
-            ),
-        ),
-        run=run_two_writers,
-    ),
-    Experiment(
         name="crash",
         title="Crash between database and cache",
         hypothesis="The copy keeps the old price, and nobody knows but its TTL.",
@@ -268,5 +251,22 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             ),
         ),
         run=run_crash,
+    ),
+    Experiment(
+        name="two-writers",
+        title="Race two writers",
+        hypothesis="The writer that commits first stores last, and its value stays.",
+        controls=(
+            Control(
+                "evicted",
+                "Evict the copy in between",
+                "switch",
+                min=0,
+                max=1,
+                step=1,
+                value=0,
+            ),
+        ),
+        run=run_two_writers,
     ),
 )
