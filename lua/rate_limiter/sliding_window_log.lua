@@ -18,8 +18,7 @@ local member, tally_ms = ARGV[4], tonumber(ARGV[5])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local oldest = string.format('(%.0f', now - window_ms)
-redis.call('ZREMRANGEBYSCORE', log, '-inf', oldest)
+redis.call('ZREMRANGEBYSCORE', log, '-inf', now - window_ms)
 
 local used = redis.call('ZCARD', log)
 local allowed = used + cost <= limit
@@ -35,7 +34,7 @@ end
 
 local function leaves_in(rank)
   local entry = redis.call('ZRANGE', log, rank, rank, 'WITHSCORES')
-  return entry[2] + window_ms + 1 - now
+  return entry[2] + window_ms - now
 end
 local reset = leaves_in(0)
 if allowed then return {1, limit - used, 0, reset} end

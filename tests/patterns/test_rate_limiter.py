@@ -87,7 +87,7 @@ def test_a_request_that_passed_need_not_retry(
 @both
 def test_the_reset_is_within_the_window(redis_client: redis.Redis, kind: Kind) -> None:
     decision = ask(redis_client, kind(window_ms=5_000))
-    assert 4_900 < decision.reset_after_ms <= 5_001
+    assert 4_900 < decision.reset_after_ms <= 5_000
 
 
 @both
@@ -173,10 +173,10 @@ def test_a_retry_waits_for_as_many_units_as_the_request_costs() -> None:
         for _ in range(4):
             ask(client, limit)
             clock.shift(1)
-        assert ask(client, limit).retry_after_ms == 6_001
+        assert ask(client, limit).retry_after_ms == 6_000
         three = ask(client, limit, 3)
-        assert (three.retry_after_ms, three.reset_after_ms) == (8_001, 6_001)
-        clock.shift(8.001)
+        assert (three.retry_after_ms, three.reset_after_ms) == (8_000, 6_000)
+        clock.shift(8)
         assert ask(client, limit, 3).allowed
 
 
@@ -200,11 +200,11 @@ def test_no_window_of_a_log_ever_holds_more_than_the_limit(gaps_ms: list[int]) -
         for gap in gaps_ms:
             clock.shift(gap / 1000)
             now += gap
-            expected = sum(at >= now - 1_000 for at in passed) < 4
+            expected = sum(at > now - 1_000 for at in passed) < 4
             assert ask(client, limit).allowed == expected
             if expected:
                 passed.append(now)
-    assert all(later - first > 1_000 for first, later in zip(passed, passed[4:]))  # noqa: B905
+    assert all(later - first >= 1_000 for first, later in zip(passed, passed[4:]))  # noqa: B905
 
 
 def test_a_caller_with_a_wrong_clock_changes_nothing(
@@ -293,7 +293,7 @@ def test_a_counter_without_a_ttl_is_healed_by_the_next_request(
     redis_client.set(KEYS[FixedWindow], 1_000)
     refused = ask(redis_client, FixedWindow(limit=3, window_ms=100))
     assert not refused.allowed
-    assert 0 < refused.retry_after_ms <= 101
+    assert 0 < refused.retry_after_ms <= 100
     wait_until(lambda: ask(redis_client, FixedWindow(3, 100)).allowed, within_s=1)
 
 

@@ -10,11 +10,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import LuaLexer, PythonLexer
 
-import webapp
 from webapp import paths
 from webapp.http.tape import Receipt
 
-_PACKAGE = Path(webapp.__file__).parent
+_PACKAGE = Path(paths.__file__).parent
 _CALL = re.compile(r"redis\.p?call\('(\w+)'")
 
 

@@ -62,7 +62,8 @@ class FixedWindow:
             multi.pexpire(key, self.window_ms, nx=True)
             multi.pttl(key)
             *_, asked, _, ttl_ms = multi.execute()
-        ends_in_ms = max(ttl_ms, 0) + 1  # a key still exists in its last millisecond
+        # A key still exists in its last millisecond.
+        ends_in_ms = min(max(ttl_ms, 0) + 1, self.window_ms)
         allowed = asked <= self.limit
         return Decision(
             allowed=allowed,

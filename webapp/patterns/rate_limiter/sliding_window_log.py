@@ -15,7 +15,8 @@ Commands
     decide  1 round trip   EVALSHA: TIME, ZREMRANGEBYSCORE O(log n + left), ZCARD,
                            ZADD O(log n), PEXPIRE, ZRANGE; with a tally, two more
 
-Guarantees: no span of `window_ms` ever holds more than `limit` admitted units. After
+Guarantees: no span of `window_ms` ever holds more than `limit` admitted units, to the
+millisecond of the server's clock and whatever number of callers. After
 `retry_after_ms` enough of the oldest have left. Members are unique, so a burst within
 one millisecond is counted in full.
 
