@@ -80,8 +80,8 @@ def parse_run(text: str) -> Run:
 
 def names(namespace: str, run: Run) -> Names:
     return Names(
-        fixed=keys.key(namespace, keys.LIMITS_LAB, run.name, "fixed-window"),
-        log=keys.key(namespace, keys.LIMITS_LAB_LOG, run.name, "sliding-window-log"),
+        fixed=keys.key(namespace, keys.LIMITS_LAB, run.name, "fixed"),
+        log=keys.key(namespace, keys.LIMITS_LAB_LOG, run.name, "log"),
         answers=keys.key(namespace, keys.LIMITS_RUN, run.name),
     )
 

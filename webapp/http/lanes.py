@@ -7,6 +7,7 @@ from webapp.experiments.limits_lab import Answered, Run, most_within
 
 WIDTH, HEIGHT, OFFERED_HEIGHT = 600, 80, 30
 _BINS = 80
+_TICKS = 4
 _BASE, _LINE = 40, 21  # where the curve's zero and its limit are
 _TOP, _BOTTOM = 45, 76  # between which the marks are stacked
 _TALLEST, _RADIUS = 5.5, 2.4  # of a mark
@@ -48,7 +49,7 @@ class Picture:
     requests: int
     offered: list[Mark]  # bars: r is their height
     lanes: list[Lane]
-    ticks: list[tuple[float, str]]  # x and "1 s"
+    ticks: list[tuple[float, str]]  # x and "1.2 s"
 
 
 def picture(run: Run, answers: Sequence[Answered]) -> Picture:
@@ -62,7 +63,7 @@ def picture(run: Run, answers: Sequence[Answered]) -> Picture:
         requests=len(answers),
         offered=scale.bars(times),
         lanes=[
-            scale.lane("Fixed window", "MULTI: INCRBY, PEXPIRE NX", fixed, ends=True),
+            scale.lane("Fixed window", "INCRBY, PEXPIRE NX", fixed, ends=True),
             scale.lane("Sliding window log", "ZSET, Lua", log, ends=False),
         ],
         ticks=scale.ticks(),
@@ -122,7 +123,8 @@ class _Scale:
         ]
 
     def ticks(self) -> list[tuple[float, str]]:
-        return [(self.x(s * 1000), f"{s} s") for s in range(self.span_ms // 1000 + 1)]
+        times = [self.span_ms * n // _TICKS for n in range(_TICKS + 1)]
+        return [(self.x(at), f"{at / 1000:.1f}\u00a0s") for at in times]
 
     @property
     def _seen_ms(self) -> int:

@@ -160,14 +160,14 @@ def client_id() -> str:
 
 
 def address_id(address: str | None) -> str:
-    """127.0.0.1 -> "ip-127-0-0-1", 2001:db8::7 -> "ip-2001-0db8-0000-0000"."""
+    """127.0.0.1 -> "ip-127-0-0-1", 2001:db8::7 -> "ip-20010db800000000"."""
     try:
         ip = ipaddress.ip_address(address or "")
     except ValueError:
         return f"{_ADDRESS}unknown"
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is None:
-            return _ADDRESS + "-".join(ip.exploded.split(":")[:4])
+            return f"{_ADDRESS}{int(ip) >> 64:016x}"
         ip = ip.ipv4_mapped
     return _ADDRESS + str(ip).replace(".", "-")
 

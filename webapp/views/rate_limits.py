@@ -43,15 +43,14 @@ def show() -> Response:
 
 
 @bp.get("/plan")
-def plan() -> Response:
+def plan() -> dict[str, Any]:
     """A new run, and when its requests are to be sent, in ms after the first."""
-    delivery.housekeeping()
     run = _new_run()
     shape = request.args.get("shape", _FIRST_SHAPE)
     if shape not in SHAPES:
         raise Problem(400, "Out of bounds", f"shape: one of {', '.join(SHAPES)}.")
     at_ms = limits_lab.plan(shape, run)
-    return delivery.json({"run": run.name, "at_ms": at_ms})
+    return {"run": run.name, "at_ms": at_ms}
 
 
 @bp.post("/requests")

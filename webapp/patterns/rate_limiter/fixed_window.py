@@ -63,12 +63,12 @@ class FixedWindow:
             multi.pttl(key)
             *_, asked, _, ttl_ms = multi.execute()
         # A key still exists in its last millisecond.
-        ends_in_ms = min(max(ttl_ms, 0) + 1, self.window_ms)
+        ends_in_ms = max(ttl_ms, 0) + 1
         allowed = asked <= self.limit
         return Decision(
             allowed=allowed,
             limit=self.limit,
             remaining=max(self.limit - asked, 0),
             retry_after_ms=0 if allowed else ends_in_ms,
-            reset_after_ms=ends_in_ms,
+            reset_after_ms=min(ends_in_ms, self.window_ms),
         )
