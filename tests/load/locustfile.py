@@ -64,7 +64,6 @@ def compare(environment: Any, **_: Any) -> None:
             f"/api/throttled/{algorithm}",
             _report(environment.host, algorithm, "GET"),
         )
-        print(
-            f"{algorithm}: here {seen[path, 200]} admitted, {seen[path, 429]} rejected; "
-            f"the server {said['admitted']} and {said['rejected']}"
-        )
+        ours = f"{seen[path, 200]} admitted, {seen[path, 429]} rejected"
+        theirs = f"{said['admitted']} admitted, {said['rejected']} rejected"
+        print(f"{algorithm}: here {ours}; the server {theirs}")
