@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, Request, expect
 
 from tests.browser.conftest import newest
@@ -43,6 +44,15 @@ def test_the_edge_burst_is_seen_in_the_fixed_window_and_not_in_the_log(
     expect(log.locator("path.f-no")).to_have_count(0)
     expect(page.locator("#say")).to_contain_text("The fixed window admits")
     expect(newest(page)).to_contain_text("PEXPIRE")
+
+
+def test_axe_finds_nothing_in_the_lanes(page: Page, theme: str) -> None:
+    page.goto("/rate-limits")
+    page.get_by_role("button", name="Send burst").click()
+    expect(page.locator(".limits__say")).to_be_visible()
+    page.get_by_role("button", name="Send one").click()
+    expect(page.locator(".limits__say")).to_contain_text("21 requests")
+    assert Axe().run(page).response["violations"] == []
 
 
 def test_a_link_reproduces_the_screen(page: Page) -> None:

@@ -146,6 +146,9 @@ ACTIONS = [
     ("a forgotten edit", "POST", "/catalog/experiments/forgotten-edit", {}),
     ("the stale set", "POST", "/catalog/experiments/stale-set", {}),
     ("an empty value", "POST", "/catalog/experiments/empty-value", {}),
+    ("a limited request", "POST", "/rate-limits/requests", {}),
+    ("a crash", "POST", "/rate-limits/experiments/crash", {}),
+    ("wrong clocks", "POST", "/rate-limits/experiments/client-clock", {}),
     ("reset", "POST", "/reset", {}),
 ]
 

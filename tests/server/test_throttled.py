@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -12,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.conftest import RedisProcess, Served, served
+from tests.conftest import ROOT, RedisProcess, Served, served
 
 pytestmark = pytest.mark.server
 
@@ -120,3 +122,36 @@ def test_three_hundred_clients_for_thirty_seconds(app: Served, algorithm: str) -
 def test_the_report_agrees_over_more_than_a_window(app: Served, algorithm: str) -> None:
     load = agrees(app, algorithm, connections=50, seconds=66)
     assert load.statuses[200] == 200
+
+
+DECIDE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from webapp.connection.urls import client_for
+from webapp.patterns.rate_limiter.fixed_window import FixedWindow
+from webapp.patterns.rate_limiter.sliding_window_log import SlidingWindowLog
+kind = {"fixed-window": FixedWindow, "sliding-window-log": SlidingWindowLog}
+url, algorithm, threads, hits = *sys.argv[1:3], *map(int, sys.argv[3:])
+client = client_for(url, role="durable", max_connections=threads)
+limit = kind[algorithm](limit=100, window_ms=60_000)
+with ThreadPoolExecutor(threads) as pool:
+    said = pool.map(lambda _: limit.decide(client, "rpl:x:y:{z}").allowed, range(hits))
+    print(sum(said))
+"""
+
+
+@pytest.mark.parametrize(
+    ("threads", "hits"), [(10, 250), pytest.param(50, 1250, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_processes_together_admit_exactly_the_limit(
+    redis_process: RedisProcess, algorithm: str, threads: int, hits: int
+) -> None:
+    """F1 with 40 threads and 1,000 requests; in full 200 threads and 5,000."""
+    command = [sys.executable, "-c", DECIDE, redis_process.url, algorithm]
+    processes = [
+        subprocess.Popen([*command, str(threads), str(hits)], cwd=ROOT, stdout=-1)
+        for _ in range(4)
+    ]
+    admitted = [int(process.communicate(timeout=40)[0]) for process in processes]
+    assert sum(admitted) == 100
