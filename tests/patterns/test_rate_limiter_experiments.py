@@ -126,5 +126,10 @@ def test_a_request_passes_exactly_when_told_and_not_before(bench: Bench) -> None
     outcome = run(bench, "retry")
     assert outcome.verdict == "exact"
     for lane in outcome.lanes:
-        assert lane.steps[-2].reply.startswith("rejected, retry after")
+        assert lane.steps[-2].reply.startswith("rejected, retry in")
         assert lane.steps[-1].reply == "admitted"
+
+
+def test_a_step_names_its_commands_in_the_order_they_were_sent(bench: Bench) -> None:
+    healed = run(bench, "crash").lanes[1].steps[1]
+    assert healed.recording.cause == ("Worker 2: MULTI, INCRBY, PEXPIRE, PTTL, EXEC")

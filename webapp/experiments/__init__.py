@@ -201,7 +201,7 @@ def _sent(own: Recording) -> list[tuple[str, str]]:
         if command.args[0] not in _OF_CONNECTIONS
     ]
     lines += [(q.at_us, (q.text.split()[0], q.text)) for q in own.sql]
-    return [told for _, told in sorted(lines)]
+    return [told for _, told in sorted(lines, key=lambda line: line[0])]
 
 
 def _reply(own: Recording) -> str:

@@ -327,7 +327,7 @@ def _sleep_until(moment: float) -> None:
 def _said(decision: Decision) -> str:
     if decision.allowed:
         return "admitted"
-    return f"rejected, retry after {decision.retry_after_ms}\u00a0ms"
+    return f"rejected, retry in {decision.retry_after_ms}\u00a0ms"
 
 
 def _tone(decision: Decision) -> Tone:
