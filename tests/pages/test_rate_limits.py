@@ -15,11 +15,13 @@ from werkzeug.test import TestResponse
 from tests.conftest import wait_until
 from webapp import create_app
 from webapp.connection import urls
+from webapp.connection.budget import limited_to
 from webapp.experiments import limits_lab
 from webapp.experiments.limits_lab import SHAPES, Answered, BadRun, Shape
 from webapp.experiments.rate_limiter import EXPERIMENTS
 from webapp.http import lanes, limiter
 from webapp.settings import Settings
+from webapp.views.throttled import _POLICIES
 
 HTMX = {"HX-Request": "true"}
 ALGORITHMS = ["fixed-window", "sliding-window-log"]
@@ -279,11 +281,18 @@ def test_a_poisoned_key_is_no_free_pass(app: Flask, client: FlaskClient) -> None
     assert statuses == [200] * 100 + [429] * 3
 
 
+def test_a_process_that_was_slow_asks_redis_all_the_same(app: Flask) -> None:
+    own: limiter.Limiter = app.extensions["limiter"]
+    policy = _POLICIES["fixed-window"]
+    own.decide(policy, "alice")
+    with limited_to(0):
+        decision, degraded = own.decide(policy, "alice")
+    assert (decision.remaining, degraded) == (98, False)
+
+
 def test_a_process_remembers_a_bounded_number_of_clients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from webapp.views.throttled import _POLICIES
-
     monkeypatch.setattr(limiter, "_MOST_CLIENTS", 10)
     fallback, policy = limiter.Fallback(workers=1), _POLICIES["fixed-window"]
     passed = [fallback.decide(policy, f"client-{n}").allowed for n in range(500)]
