@@ -14,20 +14,26 @@ ROOMS = [room for page in PAGES for room in page.rooms]
 CARD = ("Keys", "Commands", "Guarantees", "Limits", "Source")
 
 
+def files_of(room: str) -> list[Path]:
+    """Its file, or those of its package: one module an algorithm."""
+    folder = ROOT / "webapp/patterns" / room
+    return sorted(folder.glob("[a-z]*.py")) or [folder.with_suffix(".py")]
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_has_all_its_parts(room: str) -> None:
-    assert (ROOT / f"webapp/patterns/{room}.py").is_file()
+    assert all(file.is_file() for file in files_of(room))
     assert (ROOT / f"webapp/experiments/{room}.py").is_file()
     assert (ROOT / f"tests/patterns/test_{room}.py").is_file()
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_begins_with_its_card(room: str) -> None:
-    text = (ROOT / f"webapp/patterns/{room}.py").read_text()
-    card = text.split('"""')[1]
-    places = [card.find(part) for part in CARD]
-    assert -1 not in places
-    assert places == sorted(places)
+    for file in files_of(room):
+        card = file.read_text().split('"""')[1]
+        places = [card.find(part) for part in CARD]
+        assert -1 not in places, file
+        assert places == sorted(places), file
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -40,14 +46,14 @@ def test_a_page_has_all_its_parts(page: object) -> None:
 
 
 def test_every_pattern_and_lua_folder_belongs_to_a_room() -> None:
-    patterns = {p.stem for p in (ROOT / "webapp/patterns").glob("[a-z]*.py")}
+    patterns = {p.stem for p in (ROOT / "webapp/patterns").glob("[a-z]*")}
     folders = {p.name for p in (ROOT / "lua").iterdir()}
     assert patterns == set(ROOMS)
     assert folders <= set(ROOMS)
 
 
 def test_experiments_are_never_imported_by_patterns() -> None:
-    for file in (ROOT / "webapp/patterns").glob("*.py"):
+    for file in (ROOT / "webapp/patterns").rglob("*.py"):
         assert "experiments" not in file.read_text()
 
 

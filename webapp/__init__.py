@@ -30,13 +30,13 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
 
     from webapp import paths
     from webapp.connection.roles import connect
-    from webapp.http import delivery, errors, guard, jinja, metrics, shell
+    from webapp.http import delivery, errors, guard, jinja, limiter, metrics, shell
     from webapp.live import sockets
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
-    from webapp.views import api, catalog, ops, overview
+    from webapp.views import api, catalog, ops, overview, rate_limits, throttled
 
     app = Flask(
         __name__,
@@ -68,9 +68,15 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     guard.init_app(app)
     jinja.init_app(app)
     delivery.init_app(app, settings)
+    limiter.init_app(
+        app,
+        clients.durable,
+        namespace=settings.namespace,
+        workers=settings.workers,
+    )
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    for view in (overview, catalog, api, ops):
+    for view in (overview, catalog, rate_limits, api, throttled, ops):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies
@@ -91,8 +97,10 @@ def _catch_up(clients: "Clients", shop: "Catalog") -> None:
         shop.replay_outbox(client)
 
     clients.breakers["cache"].before_close.append(catch_up)
+    clients.breakers["durable"].before_close.append(scripts.preload)
     try:
         catch_up(clients.cache)
+        scripts.preload(clients.durable)
         for _, client in clients.items():
             warm(client, connections=_WARM_CONNECTIONS)
     except RedisError as error:

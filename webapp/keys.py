@@ -86,7 +86,77 @@ LAB = Family(
     role="cache",
 )
 
-FAMILIES: tuple[Family, ...] = (PRODUCT, LEASE, LIST, TAG, LAB)
+FIXED_WINDOW = Family(
+    page="rate-limits",
+    part="fixed-window",
+    group="client",
+    type="string",
+    holds="requests of a client in its window; the TTL is the window",
+    ttl_ms=60_000,
+    role="durable",
+)
+SLIDING_WINDOW_LOG = Family(
+    page="rate-limits",
+    part="sliding-window-log",
+    group="client",
+    type="zset",
+    holds="admitted requests of a client, by the server's time",
+    ttl_ms=60_000,
+    role="durable",
+)
+TALLY = Family(
+    page="rate-limits",
+    part="tally",
+    group="client",
+    rest="algorithm",
+    type="hash",
+    holds="how many requests of a client were admitted and rejected",
+    ttl_ms=HOUR_MS,
+    role="durable",
+)
+LIMITS_LAB = Family(
+    page="rate-limits",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="string",
+    holds="scratch windows of the lab and of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
+LIMITS_LAB_LOG = Family(
+    page="rate-limits",
+    part="lab-log",
+    group="run id",
+    rest="name",
+    type="zset",
+    holds="scratch logs of the lab and of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
+LIMITS_RUN = Family(
+    page="rate-limits",
+    part="run",
+    group="run id",
+    type="stream",
+    holds="the requests of a run in the lab, and what was said to them",
+    ttl_ms=10 * 60_000,
+    role="durable",
+)
+
+FAMILIES: tuple[Family, ...] = (
+    PRODUCT,
+    LEASE,
+    LIST,
+    TAG,
+    LAB,
+    FIXED_WINDOW,
+    SLIDING_WINDOW_LOG,
+    TALLY,
+    LIMITS_LAB,
+    LIMITS_LAB_LOG,
+    LIMITS_RUN,
+)
 
 
 class BadName(ValueError):

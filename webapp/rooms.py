@@ -23,4 +23,12 @@ PAGES: tuple[Page, ...] = (
         group="Patterns",
         rooms=("cache_aside", "write_through", "tag_invalidation"),
     ),
+    Page(
+        name="rate_limits",
+        url="/rate-limits",
+        title="Rate limits",
+        use="Fixed window beside sliding window log",
+        group="Patterns",
+        rooms=("rate_limiter",),
+    ),
 )

@@ -70,15 +70,30 @@ class LuaScript:
         self, client: redis.Redis, keys: Sequence[str], args: Sequence[Any] = ()
     ) -> Any:
         """Run it as one step on the server. Raises WrongCount if it does not fit."""
-        if (len(keys), len(args)) != (len(self.header.keys), len(self.header.args)):
-            raise WrongCount(
-                f"{self.name} takes {len(self.header.keys)} keys and "
-                f"{len(self.header.args)} arguments, not {len(keys)} and {len(args)}"
-            )
+        self._check(keys, args)
         sink = recorder.current()
         if sink is not None and sink.see_inside:
             return self._watched(client, keys, args)
         return _evaluate(client, self.sha, self.text, keys, args)
+
+    def queue(self, multi: Any, keys: Sequence[str], args: Sequence[Any] = ()) -> None:
+        """Queue it in a pipeline, as EVAL: there, nobody could repeat an EVALSHA.
+
+        Raises WrongCount.
+        """
+        self._check(keys, args)
+        multi.eval(self.text, len(keys), *keys, *args)
+
+    def _check(self, keys: Sequence[str], args: Sequence[Any]) -> None:
+        """Keys at the end whose description says "optional" may be left out."""
+        most = len(self.header.keys)
+        least = sum("optional" not in key for key in self.header.keys)
+        if least <= len(keys) <= most and len(args) == len(self.header.args):
+            return
+        raise WrongCount(
+            f"{self.name} takes {most} keys and {len(self.header.args)} arguments, "
+            f"not {len(keys)} and {len(args)}"
+        )
 
     def _watched(
         self, client: redis.Redis, keys: Sequence[str], args: Sequence[Any]

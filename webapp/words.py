@@ -74,3 +74,25 @@ TAG_INVALIDATION = Words(
         "a short TTL is good enough",
     ),
 )
+
+RATE_LIMITER = Words(
+    lead=(
+        "A client may ask so often in a span of time. A fixed window keeps one counter "
+        "that ends with its TTL. A sliding window log keeps the time of each admitted "
+        "request, and counts the recent ones."
+    ),
+    use=(
+        "fixed window: twice the limit around an edge does no harm",
+        "sliding window log: the limit must hold in every span",
+        "several processes must agree on one count",
+    ),
+    costs=(
+        "one round trip a request",
+        "fixed window: about 100 bytes a client",
+        "sliding window log: about 21 bytes a request within the limit",
+    ),
+    avoid=(
+        "the limit is in the tens of thousands: a log of it is large",
+        "a limit in each process is exact enough",
+    ),
+)

@@ -157,6 +157,9 @@ ACTIONS = [
     ("a crash", "POST", "/catalog/experiments/crash", {}),
     ("lost members", "POST", "/catalog/experiments/lost-members", {}),
     ("an early end", "POST", "/catalog/experiments/early-end", {}),
+    ("a limited request", "POST", "/rate-limits/requests", {}),
+    ("a crash", "POST", "/rate-limits/experiments/crash", {}),
+    ("wrong clocks", "POST", "/rate-limits/experiments/client-clock", {}),
     ("reset", "POST", "/reset", {}),
 ]
 

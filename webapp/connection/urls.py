@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.connection import (
     BlockingConnectionPool,
     Connection,
@@ -84,6 +85,31 @@ class GuardedClient(redis.Redis):
             last = recorder.last_command()
             if last is None or last.args != args:
                 recorder.note_unsent(node_of(self), args, error)
+            if _blames_the_server(error):
+                pool.breaker.open(str(error))
+            raise
+
+    def pipeline(
+        self, transaction: bool = True, shard_hint: str | None = None
+    ) -> Pipeline:
+        return GuardedPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+
+class GuardedPipeline(Pipeline):
+    """The same for commands that are sent together."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        pool: Any = self.connection_pool
+        queued = [args for args, _ in self.command_stack]
+        try:
+            return super().execute(raise_on_error)
+        except (ConnectionError, TimeoutError) as error:
+            last = recorder.last_command()
+            if last is None or last.error is None:
+                for args in queued:
+                    recorder.note_unsent(pool.connection_class.node, args, error)
             if _blames_the_server(error):
                 pool.breaker.open(str(error))
             raise

@@ -63,6 +63,7 @@ class Bench:
     engine: Engine
     namespace: str
     product_id: int  # a real product, only ever read
+    lab: keys.Family = keys.LAB  # the family of the page's scratch keys
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,11 @@ class Run:
         self.id = f"{name}-{secrets.token_hex(3)}"
         self.keys: list[str] = []
         self.recordings: list[Recording] = []
-        self._namespace = bench.namespace
+        self._namespace, self._lab = bench.namespace, bench.lab
 
-    def key(self, name: str) -> str:
+    def key(self, name: str, family: keys.Family | None = None) -> str:
         """A scratch key, which is deleted when the run ends."""
-        key = keys.key(self._namespace, keys.LAB, self.id, name)
+        key = keys.key(self._namespace, family or self._lab, self.id, name)
         self.keys.append(key)
         return key
 
@@ -200,7 +201,7 @@ def _sent(own: Recording) -> list[tuple[str, str]]:
         if command.args[0] not in _OF_CONNECTIONS
     ]
     lines += [(q.at_us, (q.text.split()[0], q.text)) for q in own.sql]
-    return [told for _, told in sorted(lines)]
+    return [told for _, told in sorted(lines, key=lambda line: line[0])]
 
 
 def _reply(own: Recording) -> str:

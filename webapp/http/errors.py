@@ -1,6 +1,7 @@
 """From an exception to an answer: problem+json for the API, a page for people."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,9 +27,18 @@ class Problem(Exception):
     """An answer that says what is wrong; raised by views, turned into HTTP here."""
 
     def __init__(
-        self, status: int, title: str, detail: str, *, retry_after_s: int | None = None
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        retry_after_s: int | None = None,
+        type: str = "about:blank",
+        members: Mapping[str, Any] | None = None,  # more of the JSON body
     ) -> None:
         super().__init__(detail)
+        self.type = type
+        self.members = members or {}
         self.status = status
         self.title = title
         self.detail = detail
@@ -73,11 +83,12 @@ def wants_json() -> bool:
 
 def _body(problem: Problem) -> dict[str, Any]:
     return {
-        "type": "about:blank",
+        "type": problem.type,
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
         "instance": request.path,
+        **problem.members,
     }
 
 

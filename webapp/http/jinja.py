@@ -1,6 +1,6 @@
 """What templates may call: numbers for people, and the shapes of small charts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,19 +100,22 @@ class Bar:
 
 def bars(strip: Any, count: int, width: int, height: int) -> list[Bar]:
     """Stacked bars of hits, misses and bypasses, oldest first."""
-    columns = [
-        [sum(part) for part in parts]
-        for parts in zip(
-            *(_chunks(s, count) for s in (strip.hits, strip.misses, strip.bypasses)),
-            strict=True,
-        )
-    ]
+    parts = {"ok": strip.hits, "wait": strip.misses, "no": strip.bypasses}
+    return stacked(parts, count, width, height)
+
+
+def stacked(
+    parts: Mapping[str, Sequence[int]], count: int, width: int, height: int
+) -> list[Bar]:
+    """Bars of what happened in each span, a tone on the other, oldest first."""
+    chunks = (_chunks(series, count) for series in parts.values())
+    columns = [[sum(part) for part in column] for column in zip(*chunks, strict=True)]
     tallest = max([_QUIET, *map(sum, columns)])
     step = width / count
     drawn = []
     for i, column in enumerate(columns):
         y = float(height)
-        for amount, tone in zip(column, ("ok", "wait", "no"), strict=True):
+        for amount, tone in zip(column, parts, strict=True):
             if amount:
                 tall = max(amount * height / tallest, 1 + _GAP)
                 y -= tall
@@ -147,5 +150,5 @@ def init_app(app: Flask) -> None:
         total=total,
     )
     app.jinja_env.globals.update(
-        bars=bars, line=line, of_vitals=tape.of_vitals, plural=plural
+        bars=bars, stacked=stacked, line=line, of_vitals=tape.of_vitals, plural=plural
     )

@@ -13,6 +13,7 @@ from pygments.lexers import LuaLexer, PythonLexer
 from webapp import paths
 from webapp.http.tape import Receipt
 
+_PACKAGE = Path(paths.__file__).parent
 _CALL = re.compile(r"redis\.p?call\('(\w+)'")
 
 
@@ -54,7 +55,7 @@ def python(module: Path, *, start: str) -> File:
     shown = "\n".join(lines[first:])
     html = _highlighted(shown, PythonLexer())
     numbered = tuple(Line(first + i + 1, h) for i, h in enumerate(html))
-    file = f"{module.parent.parent.name}/{module.parent.name}/{module.name}"
+    file = module.relative_to(_PACKAGE.parent).as_posix()
     return File("Python", file, "Numbers match the tape", shown, numbered)
 
 
