@@ -36,7 +36,15 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.rooms import PAGES
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
-    from webapp.views import api, catalog, ops, overview
+    from webapp.shop.scores import Scores
+    from webapp.views import (
+        api,
+        catalog,
+        leaderboard,
+        leaderboard_api,
+        ops,
+        overview,
+    )
 
     app = Flask(
         __name__,
@@ -65,6 +73,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         render=lambda now: live("_live.html").render(vitals=now, pages=PAGES),
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
+    app.extensions["scores"] = Scores(clients.durable, settings.namespace)
 
     errors.init_app(app)
     guard.init_app(app)
@@ -72,7 +81,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     delivery.init_app(app, settings)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    for view in (overview, catalog, api, ops):
+    for view in (overview, catalog, leaderboard, leaderboard_api, api, ops):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies
@@ -93,8 +102,10 @@ def _catch_up(clients: "Clients", shop: "Catalog") -> None:
         shop.replay_outbox(client)
 
     clients.breakers["cache"].before_close.append(catch_up)
+    clients.breakers["durable"].before_close.append(scripts.preload)
     try:
         catch_up(clients.cache)
+        scripts.preload(clients.durable)
         for _, client in clients.items():
             warm(client, connections=_WARM_CONNECTIONS)
     except RedisError as error:

@@ -19,6 +19,8 @@ _KEY = re.compile(
 )
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+WEEK_MS = 7 * DAY_MS
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +68,77 @@ LAB = Family(
     ttl_ms=60_000,
     role="cache",
 )
+WEEK = Family(
+    page="leaderboard",
+    part="week",
+    group="season",
+    rest="week",
+    type="zset",
+    holds="one week's scores, player -> points",
+    ttl_ms=WEEK_MS + DAY_MS,
+    role="durable",
+)
+OPERATION = Family(
+    page="leaderboard",
+    part="op",
+    group="season",
+    rest="operation id",
+    type="string",
+    holds="what an operation added, and what was answered",
+    ttl_ms=DAY_MS,
+    role="durable",
+)
+ENDED = Family(
+    page="leaderboard",
+    part="ended",
+    group="season",
+    rest="quarter",
+    type="zset",
+    holds="the season's ended weeks added up",
+    ttl_ms=16 * WEEK_MS,
+    role="durable",
+)
+SEASON = Family(
+    page="leaderboard",
+    part="season",
+    group="season",
+    rest="quarter",
+    type="zset",
+    holds="ended weeks and running week added up; made anew when it is looked at",
+    ttl_ms=60_000,
+    role="durable",
+)
+CROWD = Family(
+    page="leaderboard",
+    part="crowd",
+    group="season",
+    type="zset",
+    holds="up to a million made-up players, on demand",
+    ttl_ms=HOUR_MS,
+    role="durable",
+)
+BOARD_LAB = Family(
+    page="leaderboard",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="zset",
+    holds="scratch boards of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
 
-FAMILIES: tuple[Family, ...] = (PRODUCT, LEASE, LAB)
+FAMILIES: tuple[Family, ...] = (
+    PRODUCT,
+    LEASE,
+    LAB,
+    WEEK,
+    OPERATION,
+    ENDED,
+    SEASON,
+    CROWD,
+    BOARD_LAB,
+)
 
 
 class BadName(ValueError):
@@ -113,6 +184,10 @@ def table(namespace: str) -> str:
 
 
 def _span(ms: int) -> str:
+    if ms >= 2 * DAY_MS:
+        return f"{ms // DAY_MS} days"
+    if ms >= 2 * HOUR_MS:
+        return f"{ms // HOUR_MS} h"
     if ms >= 2 * 60_000:
         return f"{ms // 60_000} min"
     return f"{ms // 1000} s"

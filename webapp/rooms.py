@@ -23,4 +23,12 @@ PAGES: tuple[Page, ...] = (
         group="Patterns",
         rooms=("cache_aside",),
     ),
+    Page(
+        name="leaderboard",
+        url="/leaderboard",
+        title="Leaderboard",
+        use="Sorted set, ranks at any depth",
+        group="Patterns",
+        rooms=("leaderboard",),
+    ),
 )

@@ -31,3 +31,24 @@ CACHE_ASIDE = Words(
         "values change more often than they are read",
     ),
 )
+
+LEADERBOARD = Words(
+    lead=(
+        "A sorted set keeps members in order of their scores. A rank, a page or the "
+        "neighbours of a player are looked up, not counted."
+    ),
+    use=(
+        "ranks are read while scores change",
+        "pages are wanted at any depth",
+        "points come from many clients at once",
+    ),
+    costs=(
+        "about 100 bytes a player, all in memory",
+        "ties go by name unless the score holds more",
+        "adding boards up is linear in their players",
+    ),
+    avoid=(
+        "the order needs many columns",
+        "a score must be exact above 2^53",
+    ),
+)

@@ -25,6 +25,14 @@ ROUTES = [
     ("GET", "/api/products?after={}"),
     ("GET", "/api/products?limit={}"),
     ("GET", "/api/products?category={}"),
+    ("GET", "/leaderboard?board={}"),
+    ("GET", "/leaderboard?after={}"),
+    ("GET", "/leaderboard/keys?board={}"),
+    ("POST", "/leaderboard/experiments/{}"),
+    ("GET", "/api/leaderboard/{}"),
+    ("GET", "/api/leaderboard/crowd?after={}"),
+    ("GET", "/api/leaderboard/crowd?limit={}"),
+    ("POST", "/api/leaderboard/{}/scores"),
 ]
 
 
@@ -33,8 +41,11 @@ def test_a_hostile_id_gets_4xx_and_redis_is_not_asked(
     app: Flask, client: FlaskClient, method: str, route: str
 ) -> None:
     asked: list[object] = []
-    app.extensions["clients"].cache.connection_pool.get_connection = asked.append
+    for _, redis_client in app.extensions["clients"].items():
+        redis_client.connection_pool.get_connection = asked.append
     body = {"stock": 1} if method == "PATCH" else None
+    if route.endswith("/scores"):
+        body = {"player": "ada", "points": 1, "operation_id": "a"}
     for hostile in HOSTILE:
         path = route.replace("{}", urllib.parse.quote(hostile, safe="%"))
         answer = client.open(path, method=method, json=body)

@@ -1,5 +1,7 @@
 """Probes, counts, and the interface document."""
 
+import re
+
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -35,7 +37,7 @@ def test_a_policy_report_is_taken(client: FlaskClient) -> None:
 def test_openapi_names_every_api_route(app: Flask, client: FlaskClient) -> None:
     document = client.get("/api/openapi.json").json
     rules = {
-        rule.rule.replace("<product_id>", "{id}")
+        re.sub(r"<(?:product_)?(\w+)>", r"{\1}", rule.rule)
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith("/api/")
     }

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal, TypeVar
 
 import redis
@@ -63,6 +64,7 @@ class Bench:
     engine: Engine
     namespace: str
     product_id: int  # a real product, only ever read
+    lab: keys.Family = keys.LAB  # the family of the scratch keys
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,11 @@ class Run:
         self.id = f"{name}-{secrets.token_hex(3)}"
         self.keys: list[str] = []
         self.recordings: list[Recording] = []
-        self._namespace = bench.namespace
+        self._bench = bench
 
     def key(self, name: str) -> str:
         """A scratch key, which is deleted when the run ends."""
-        key = keys.key(self._namespace, keys.LAB, self.id, name)
+        key = keys.key(self._bench.namespace, self._bench.lab, self.id, name)
         self.keys.append(key)
         return key
 
@@ -200,7 +202,7 @@ def _sent(own: Recording) -> list[tuple[str, str]]:
         if command.args[0] not in _OF_CONNECTIONS
     ]
     lines += [(q.at_us, (q.text.split()[0], q.text)) for q in own.sql]
-    return [told for _, told in sorted(lines)]
+    return [told for _, told in sorted(lines, key=itemgetter(0))]
 
 
 def _reply(own: Recording) -> str:
