@@ -23,7 +23,7 @@ local player, points, request, op_ttl_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], 
 local closes_ms, board_end, ended_end = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local reach, top = tonumber(ARGV[8]), tonumber(ARGV[9])
 
-local kept, added = redis.call('GET', operation), 0
+local kept, added, rank = redis.call('GET', operation), 0, nil
 if not kept then
   if redis.call('TIME')[1] * 1000 >= closes_ms then return {'closed'} end
   local before = tonumber(redis.call('ZSCORE', board, player) or 0)
@@ -33,10 +33,11 @@ if not kept then
     redis.call('ZUNIONSTORE', ended, 2, ended, last)
     redis.call('PEXPIREAT', ended, ended_end)
   end
-  kept, added = request .. ' ' .. score .. ' ' .. redis.call('ZREVRANK', board, player) + 1, 1
+  rank = redis.call('ZREVRANK', board, player)
+  kept, added = request .. ' ' .. score .. ' ' .. rank + 1, 1
   redis.call('SET', operation, kept, 'PX', op_ttl_ms)
 end
-local rank = redis.call('ZREVRANK', board, player) or 0
+rank = rank or redis.call('ZREVRANK', board, player) or 0
 local first = math.max(rank - reach, 0)
 return {kept, added, first, redis.call('ZRANGE', board, first, rank + reach, 'REV', 'WITHSCORES'),
   redis.call('ZRANGE', board, 0, top - 1, 'REV', 'WITHSCORES')}

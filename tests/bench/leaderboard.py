@@ -24,7 +24,15 @@ from webapp.shop.scores import fill
 ROUNDS, TURNS = 9, 1000
 PLAYERS = 1_000_000
 BOARD = Leaderboard()
+HAND = """
+redis.call('ZINCRBY', KEYS[1], 5, ARGV[1])
+local rank = redis.call('ZREVRANK', KEYS[1], ARGV[1])
+local first = math.max(rank - 3, 0)
+return {rank, redis.call('ZRANGE', KEYS[1], first, rank + 3, 'REV', 'WITHSCORES'),
+  redis.call('ZRANGE', KEYS[1], 0, 9, 'REV', 'WITHSCORES')}
+"""
 DAY_MS = 86_400_000
+MIDDLE, DEEP = "player-0500000", {"after": 500_000, "limit": 10}
 
 
 def main() -> None:
@@ -54,18 +62,23 @@ def _run(path: str) -> None:
     sha = client.script_load("return 1")
     numbers, players = count(), count(1)
 
+    by_hand = client.script_load(HAND)
+
+    def someone() -> str:
+        return f"player-{next(players) * 7919 % PLAYERS + 1:07}"
+
     def add() -> None:
-        player = f"player-{next(players) * 7919 % PLAYERS + 1:07}"
         operation = f"b:{{s}}:op:{next(numbers)}"
-        BOARD.add(client, week, operation, player=player, points=5)
+        BOARD.add(client, week, operation, player=someone(), points=5)
 
     compare(
         f"{PLAYERS:,} players; add: operation id, rank, neighbours, top 10",
         ("bare EVALSHA", lambda: client.evalsha(sha, 0)),
+        ("no id, raw reply", lambda: client.evalsha(by_hand, 1, week.board, someone())),
         ("add", add),
-        ("standing", lambda: BOARD.standing(client, week.board, player="player-0500000")),
-        ("page after 500,000", lambda: BOARD.page(client, week.board, after=500_000, limit=10)),
-    )  # fmt: skip
+        ("standing", lambda: BOARD.standing(client, week.board, player=MIDDLE)),
+        ("page after 500,000", lambda: BOARD.page(client, week.board, **DEEP)),
+    )
 
 
 def compare(title: str, *variants: tuple[str, Callable[[], object]]) -> None:

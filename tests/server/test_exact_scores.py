@@ -39,6 +39,7 @@ class LossyLine:
     def __init__(self, server: RedisProcess) -> None:
         self.lost = 0
         self._server, self._replies = server, 0
+        self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -50,6 +51,7 @@ class LossyLine:
             except OSError:
                 return
             far = socket.socket(socket.AF_UNIX)
+            self._ends += [near, far]
             far.connect(str(self._server.socket))
             for work in (self._forward, self._answer):
                 threading.Thread(target=work, args=(near, far), daemon=True).start()
@@ -77,7 +79,8 @@ class LossyLine:
                 continue
 
     def close(self) -> None:
-        self._listener.close()
+        for end in (self._listener, *self._ends):
+            end.close()
 
 
 @pytest.fixture
@@ -135,9 +138,9 @@ def test_without_operation_ids_points_would_be_doubled(
     redis_process: RedisProcess, lossy: LossyLine
 ) -> None:
     """What K2 guards against, so that its line is known to lose replies."""
-    client = redis.Redis(host="127.0.0.1", port=lossy.port, retry=None)
-    for _ in range(60):
-        wait_until(lambda: _incremented(client))
+    with redis.Redis(host="127.0.0.1", port=lossy.port, retry=None) as client:
+        for _ in range(60):
+            wait_until(lambda: _incremented(client))
     with redis_process.client() as direct:
         assert direct.zscore("plain", "ada") > 60
 

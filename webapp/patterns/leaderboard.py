@@ -215,4 +215,7 @@ def _entries(flat: Sequence[bytes], *, after: int) -> tuple[Entry, ...]:
 
 def _whole(score: str | bytes) -> int:
     """A double's text as an integer; some servers write 1e+15."""
-    return int(float(score))
+    try:
+        return int(score)
+    except ValueError:
+        return int(float(score))
