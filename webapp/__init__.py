@@ -30,13 +30,14 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
 
     from webapp import paths
     from webapp.connection.roles import connect
-    from webapp.http import delivery, errors, guard, jinja, metrics, shell
+    from webapp.http import delivery, errors, guard, jinja, metrics, shell, visits
     from webapp.live import sockets
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
     from webapp.shop.scores import Scores
+    from webapp.shop.visits import Visits
     from webapp.views import (
         api,
         catalog,
@@ -44,6 +45,8 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         leaderboard_api,
         ops,
         overview,
+        visitors,
+        visitors_api,
     )
 
     app = Flask(
@@ -74,14 +77,19 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
     app.extensions["scores"] = Scores(clients.durable, settings.namespace)
+    app.extensions["visits"] = Visits(
+        clients.durable, clients.cache, settings.namespace
+    )
 
     errors.init_app(app)
     guard.init_app(app)
     jinja.init_app(app)
     delivery.init_app(app, settings)
+    visits.init_app(app)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    for view in (overview, catalog, leaderboard, leaderboard_api, api, ops):
+    boards = leaderboard, leaderboard_api, visitors, visitors_api
+    for view in (overview, catalog, *boards, api, ops):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies

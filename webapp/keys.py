@@ -125,7 +125,83 @@ BOARD_LAB = Family(
     type="zset",
     holds="scratch boards of Break it",
     ttl_ms=60_000,
+    role="cache",
+)
+
+DAY_HLL = Family(
+    page="visitors",
+    part="hll",
+    group="visits",
+    rest="day",
+    type="hyperloglog",
+    holds="the visitors of a day, estimated",
+    ttl_ms=9 * DAY_MS,
     role="durable",
+)
+DAY_SET = Family(
+    page="visitors",
+    part="set",
+    group="visits",
+    rest="day",
+    type="set",
+    holds="the visitors of a day, exact: random ids from their cookies",
+    ttl_ms=9 * DAY_MS,
+    role="durable",
+)
+WEEK_HLL = Family(
+    page="visitors",
+    part="week-hll",
+    group="visits",
+    type="hyperloglog",
+    holds="seven days merged; made anew when it is looked at",
+    ttl_ms=60_000,
+    role="durable",
+)
+WEEK_SET = Family(
+    page="visitors",
+    part="week-set",
+    group="visits",
+    type="set",
+    holds="the union of seven days; made anew when it is looked at",
+    ttl_ms=60_000,
+    role="durable",
+)
+SIMULATED_HLL = Family(
+    page="visitors",
+    part="simulated-hll",
+    group="run id",
+    type="hyperloglog",
+    holds="made-up visitors, estimated",
+    ttl_ms=600_000,
+    role="cache",
+)
+SIMULATED_SET = Family(
+    page="visitors",
+    part="simulated-set",
+    group="run id",
+    type="set",
+    holds="made-up visitors, exact",
+    ttl_ms=600_000,
+    role="cache",
+)
+CURVE = Family(
+    page="visitors",
+    part="curve",
+    group="run id",
+    type="list",
+    holds="how the counts of made-up visitors went, a point every thousand",
+    ttl_ms=600_000,
+    role="cache",
+)
+VISITORS_LAB = Family(
+    page="visitors",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="hyperloglog",
+    holds="scratch counters of Break it",
+    ttl_ms=60_000,
+    role="cache",
 )
 
 FAMILIES: tuple[Family, ...] = (
@@ -138,6 +214,14 @@ FAMILIES: tuple[Family, ...] = (
     SEASON,
     CROWD,
     BOARD_LAB,
+    DAY_HLL,
+    DAY_SET,
+    WEEK_HLL,
+    WEEK_SET,
+    SIMULATED_HLL,
+    SIMULATED_SET,
+    CURVE,
+    VISITORS_LAB,
 )
 
 

@@ -31,4 +31,12 @@ PAGES: tuple[Page, ...] = (
         group="Patterns",
         rooms=("leaderboard",),
     ),
+    Page(
+        name="visitors",
+        url="/visitors",
+        title="Unique visitors",
+        use="HyperLogLog against an exact Set",
+        group="Patterns",
+        rooms=("unique_visitors",),
+    ),
 )

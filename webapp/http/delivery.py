@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request
 
 from webapp.connection import budget, recorder
 from webapp.connection.recorder import Recording
-from webapp.http import metrics, tape
+from webapp.http import metrics, tape, visits
 from webapp.settings import Settings
 
 REDIS_DEADLINE_S = 1.0
@@ -57,8 +57,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def page(template: str, **context: Any) -> str:
-    """A whole page, with its own receipt in it."""
-    return render_template(template, receipts=_own_receipts(), **context)
+    """A whole page, with its own receipt in it, and that of the visit it is."""
+    visitor = visits.of_page_view()
+    counted = [visitor.receipt] if visitor and visitor.receipt else []
+    receipts = [*_own_receipts(), *map(_receipt, counted)]
+    return render_template(template, receipts=receipts, **context)
 
 
 def fragment(

@@ -130,8 +130,8 @@ def remove_crowd() -> Response:
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    client, engine = scores().client, catalog().engine
-    bench = Bench(client, engine, _namespace(), FEATURED_IDS.start, keys.BOARD_LAB)
+    cache, engine = catalog().cache, catalog().engine
+    bench = Bench(cache, engine, _namespace(), FEATURED_IDS.start, keys.BOARD_LAB)
     ran = lab.run(EXPERIMENTS, name, bench)
     if _is_htmx():
         return make_response(ran.card())

@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from webapp.http.openapi import leaderboard, products
+from webapp.http.openapi import leaderboard, products, visitors
 from webapp.http.openapi.parts import Problem
 from webapp.http.tape import Receipt
 
-_PARTS = (products, leaderboard)
+_PARTS = (products, leaderboard, visitors)
 
 
 def document() -> dict[str, Any]:
