@@ -5,6 +5,7 @@ import pytest
 import schemathesis
 from flask import Flask
 from schemathesis import Case, GenerationMode
+from schemathesis.schemas import APIOperation
 
 
 @pytest.mark.timeout(120)
@@ -14,6 +15,8 @@ def test_every_answer_keeps_the_contract(app: Flask, mode: GenerationMode) -> No
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) == 7
     for operation in operations:
+        if mode.is_negative and not _takes_anything(operation):
+            continue  # nothing about it could be wrong
 
         @hypothesis.given(operation.as_strategy(generation_mode=mode))
         @hypothesis.settings(
@@ -25,3 +28,8 @@ def test_every_answer_keeps_the_contract(app: Flask, mode: GenerationMode) -> No
             case.call_and_validate()
 
         holds()
+
+
+def _takes_anything(operation: APIOperation) -> bool:
+    raw = operation.definition.raw
+    return bool({"parameters", "requestBody"} & raw.keys()) or "{" in operation.path

@@ -161,6 +161,12 @@ ACTIONS = [
     ("a crowd", "POST", "/leaderboard/crowd", {}),
     ("lost points", "POST", "/leaderboard/experiments/lost-points", {}),
     ("a counted rank", "POST", "/leaderboard/experiments/counted-rank", _FEW),
+    ("visitors", "GET", "/visitors", {}),
+    ("another visitor", "POST", "/visitors/another", {}),
+    ("visitors' keys", "GET", "/visitors/keys?run=r1", {}),
+    ("a simulation", "POST", "/visitors/simulation", {"run": "r1"}),
+    ("added replies", "POST", "/visitors/experiments/added-replies", {}),
+    ("a growing set", "POST", "/visitors/experiments/growing-set", {}),
     ("reset", "POST", "/reset", {}),
 ]
 

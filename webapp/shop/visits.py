@@ -14,7 +14,8 @@ GROUP = "visits"  # all days share a slot, so that they can be merged
 SIMULATED = 100_000
 _DAYS = 7
 _KEPT_DAYS = 8  # after a day has ended
-_BATCH = 5_000  # visitors a script call: the server is held up some milliseconds
+_BATCH = 1_000  # visitors a script call: the server is held up few milliseconds
+_BATCHES = 5  # script calls a step
 
 _simulate = load_script("unique_visitors/simulate")
 
@@ -83,7 +84,11 @@ class Visits:
         """Let the next made-up visitors of a run come; its curve so far."""
         ttl_ms = keys.SIMULATED_HLL.ttl_ms or 0
         names = self.simulated(run)
-        return simulate(self.scratch, names, seed=run, size=SIMULATED, ttl_ms=ttl_ms)
+        for _ in range(_BATCHES):
+            points = simulate(
+                self.scratch, names, seed=run, size=SIMULATED, ttl_ms=ttl_ms
+            )
+        return points
 
     def curve(self, run: str) -> list[Point]:
         """How far a simulation has come."""
