@@ -25,8 +25,6 @@ ROUTES = [
     ("GET", "/api/products?after={}"),
     ("GET", "/api/products?limit={}"),
     ("GET", "/api/products?category={}"),
-    ("GET", "/visitors/keys?run={}"),
-    ("GET", "/visitors/simulation?run={}"),
     ("POST", "/visitors/experiments/{}"),
     ("GET", "/leaderboard?board={}"),
     ("GET", "/leaderboard?after={}"),

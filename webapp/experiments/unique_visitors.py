@@ -15,7 +15,7 @@ from webapp.patterns.unique_visitors import UniqueVisitors
 from webapp.shop.visits import Point, simulate
 
 _SCRATCH_MS = 60_000
-_COME_S = 3.0  # Redis' time to let all visitors come
+_COME_S = 8.0  # Redis' time to let all visitors come
 _UNIQUE = UniqueVisitors()
 _UNKNOWN = "not known here"
 
