@@ -30,13 +30,35 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
 
     from webapp import paths
     from webapp.connection.roles import connect
-    from webapp.http import delivery, errors, guard, jinja, limiter, metrics, shell
+    from webapp.http import (
+        delivery,
+        errors,
+        guard,
+        jinja,
+        limiter,
+        metrics,
+        shell,
+        visits,
+    )
     from webapp.live import sockets
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
-    from webapp.views import api, catalog, ops, overview, rate_limits, throttled
+    from webapp.shop.scores import Scores
+    from webapp.shop.visits import Visits
+    from webapp.views import (
+        api,
+        catalog,
+        leaderboard,
+        leaderboard_api,
+        ops,
+        overview,
+        rate_limits,
+        throttled,
+        visitors,
+        visitors_api,
+    )
 
     app = Flask(
         __name__,
@@ -63,6 +85,10 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         render=lambda now: live("_live.html").render(vitals=now, pages=PAGES),
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
+    app.extensions["scores"] = Scores(clients.durable, settings.namespace)
+    app.extensions["visits"] = Visits(
+        clients.durable, clients.cache, settings.namespace
+    )
 
     errors.init_app(app)
     guard.init_app(app)
@@ -74,9 +100,12 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         namespace=settings.namespace,
         workers=settings.workers,
     )
+    visits.init_app(app)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    for view in (overview, catalog, rate_limits, api, throttled, ops):
+    pages = overview, catalog, rate_limits, leaderboard, visitors
+    interface = api, throttled, leaderboard_api, visitors_api, ops
+    for view in (*pages, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies

@@ -20,6 +20,7 @@ _KEY = re.compile(
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+WEEK_MS = 7 * DAY_MS
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +145,141 @@ LIMITS_RUN = Family(
     role="durable",
 )
 
+WEEK = Family(
+    page="leaderboard",
+    part="week",
+    group="season",
+    rest="week",
+    type="zset",
+    holds="one week's scores, player -> points",
+    ttl_ms=WEEK_MS + DAY_MS,
+    role="durable",
+)
+OPERATION = Family(
+    page="leaderboard",
+    part="op",
+    group="season",
+    rest="operation id",
+    type="string",
+    holds="what an operation added, and what was answered",
+    ttl_ms=DAY_MS,
+    role="durable",
+)
+ENDED = Family(
+    page="leaderboard",
+    part="ended",
+    group="season",
+    rest="quarter",
+    type="zset",
+    holds="the season's ended weeks added up",
+    ttl_ms=16 * WEEK_MS,
+    role="durable",
+)
+SEASON = Family(
+    page="leaderboard",
+    part="season",
+    group="season",
+    rest="quarter",
+    type="zset",
+    holds="ended weeks and running week added up; made anew when it is looked at",
+    ttl_ms=60_000,
+    role="durable",
+)
+CROWD = Family(
+    page="leaderboard",
+    part="crowd",
+    group="season",
+    type="zset",
+    holds="up to a million made-up players, on demand",
+    ttl_ms=HOUR_MS,
+    role="durable",
+)
+BOARD_LAB = Family(
+    page="leaderboard",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="zset",
+    holds="scratch boards of Break it",
+    ttl_ms=60_000,
+    role="cache",
+)
+DAY_HLL = Family(
+    page="visitors",
+    part="hll",
+    group="visits",
+    rest="day",
+    type="hyperloglog",
+    holds="the visitors of a day, estimated",
+    ttl_ms=9 * DAY_MS,
+    role="durable",
+)
+DAY_SET = Family(
+    page="visitors",
+    part="set",
+    group="visits",
+    rest="day",
+    type="set",
+    holds="the visitors of a day, exact: random ids from their cookies",
+    ttl_ms=9 * DAY_MS,
+    role="durable",
+)
+WEEK_HLL = Family(
+    page="visitors",
+    part="week-hll",
+    group="visits",
+    type="hyperloglog",
+    holds="seven days merged; made anew when it is looked at",
+    ttl_ms=60_000,
+    role="durable",
+)
+WEEK_SET = Family(
+    page="visitors",
+    part="week-set",
+    group="visits",
+    type="set",
+    holds="the union of seven days; made anew when it is looked at",
+    ttl_ms=60_000,
+    role="durable",
+)
+SIMULATED_HLL = Family(
+    page="visitors",
+    part="simulated-hll",
+    group="run id",
+    type="hyperloglog",
+    holds="made-up visitors, estimated",
+    ttl_ms=600_000,
+    role="cache",
+)
+SIMULATED_SET = Family(
+    page="visitors",
+    part="simulated-set",
+    group="run id",
+    type="set",
+    holds="made-up visitors, exact",
+    ttl_ms=600_000,
+    role="cache",
+)
+CURVE = Family(
+    page="visitors",
+    part="curve",
+    group="run id",
+    type="list",
+    holds="how the counts of made-up visitors went, a point every thousand",
+    ttl_ms=600_000,
+    role="cache",
+)
+VISITORS_LAB = Family(
+    page="visitors",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="hyperloglog",
+    holds="scratch counters of Break it",
+    ttl_ms=60_000,
+    role="cache",
+)
+
 FAMILIES: tuple[Family, ...] = (
     PRODUCT,
     LEASE,
@@ -156,6 +292,20 @@ FAMILIES: tuple[Family, ...] = (
     LIMITS_LAB,
     LIMITS_LAB_LOG,
     LIMITS_RUN,
+    WEEK,
+    OPERATION,
+    ENDED,
+    SEASON,
+    CROWD,
+    BOARD_LAB,
+    DAY_HLL,
+    DAY_SET,
+    WEEK_HLL,
+    WEEK_SET,
+    SIMULATED_HLL,
+    SIMULATED_SET,
+    CURVE,
+    VISITORS_LAB,
 )
 
 
@@ -202,6 +352,10 @@ def table(namespace: str) -> str:
 
 
 def _span(ms: int) -> str:
+    if ms >= 2 * DAY_MS:
+        return f"{ms // DAY_MS} days"
+    if ms >= 2 * HOUR_MS:
+        return f"{ms // HOUR_MS} h"
     if ms >= 2 * 60_000:
         return f"{ms // 60_000} min"
     return f"{ms // 1000} s"

@@ -31,4 +31,20 @@ PAGES: tuple[Page, ...] = (
         group="Patterns",
         rooms=("rate_limiter",),
     ),
+    Page(
+        name="leaderboard",
+        url="/leaderboard",
+        title="Leaderboard",
+        use="Sorted set, ranks at any depth",
+        group="Patterns",
+        rooms=("leaderboard",),
+    ),
+    Page(
+        name="visitors",
+        url="/visitors",
+        title="Unique visitors",
+        use="HyperLogLog against an exact Set",
+        group="Patterns",
+        rooms=("unique_visitors",),
+    ),
 )

@@ -96,3 +96,46 @@ RATE_LIMITER = Words(
         "a limit in each process is exact enough",
     ),
 )
+
+LEADERBOARD = Words(
+    lead=(
+        "A sorted set keeps members in order of their scores. A rank, a page or the "
+        "neighbours of a player are looked up, not counted."
+    ),
+    use=(
+        "ranks are read while scores change",
+        "pages are wanted at any depth",
+        "points come from many clients at once",
+    ),
+    costs=(
+        "about 100 bytes a player, all in memory",
+        "ties go by name unless the score holds more",
+        "adding boards up is linear in their players",
+    ),
+    avoid=(
+        "the order needs many columns",
+        "a score must be exact above 2^53",
+    ),
+)
+
+UNIQUE_VISITORS = Words(
+    lead=(
+        "A HyperLogLog counts different visitors in 12 KB, however many come. It keeps "
+        "no names, so its answer is near, not exact."
+    ),
+    use=(
+        "a count within about 1 % is enough",
+        "there are many counters, or many visitors",
+        "days are merged into weeks",
+    ),
+    costs=(
+        "a standard error of 0.81 %",
+        "12 KB each, also for a few thousand visitors",
+        "who came cannot be asked",
+    ),
+    avoid=(
+        "money depends on the number",
+        "a visitor must be removed again",
+        "there are few visitors: a Set is smaller and exact",
+    ),
+)

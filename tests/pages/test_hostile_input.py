@@ -28,6 +28,15 @@ ROUTES = [
     ("GET", "/api/products?after={}"),
     ("GET", "/api/products?limit={}"),
     ("GET", "/api/products?category={}"),
+    ("POST", "/visitors/experiments/{}"),
+    ("GET", "/leaderboard?board={}"),
+    ("GET", "/leaderboard?after={}"),
+    ("GET", "/leaderboard/keys?board={}"),
+    ("POST", "/leaderboard/experiments/{}"),
+    ("GET", "/api/leaderboard/{}"),
+    ("GET", "/api/leaderboard/crowd?after={}"),
+    ("GET", "/api/leaderboard/crowd?limit={}"),
+    ("POST", "/api/leaderboard/{}/scores"),
 ]
 
 
@@ -36,8 +45,11 @@ def test_a_hostile_id_gets_4xx_and_redis_is_not_asked(
     app: Flask, client: FlaskClient, method: str, route: str
 ) -> None:
     asked: list[object] = []
-    app.extensions["clients"].cache.connection_pool.get_connection = asked.append
+    for _, redis_client in app.extensions["clients"].items():
+        redis_client.connection_pool.get_connection = asked.append
     bodies = {"PATCH": {"stock": 1}, "POST": {} if "/api/" in route else None}
+    if route.endswith("/scores"):
+        bodies["POST"] = {"player": "ada", "points": 1, "operation_id": "a"}
     for hostile in HOSTILE:
         path = route.replace("{}", urllib.parse.quote(hostile, safe="%"))
         answer = client.open(path, method=method, json=bodies.get(method))

@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import redis
 
 from tests.conftest import RedisProcess, Served, served, wait_until
+from webapp.shop.scores import _season_of
 
 pytestmark = pytest.mark.server
 
@@ -136,6 +138,10 @@ def _same(tape: Tape, seen: list[list[str]]) -> bool:
 
 
 EDIT = {"price": "47.50", "stock": "9"}
+_SEASON = f"/leaderboard?board={_season_of(datetime.now(UTC).date())}"
+_POINTS = {"player": "ada", "points": "50", "operation_id": "truth"}
+_FEW = {"players": "20000"}
+
 ACTIONS = [
     ("a miss", "GET", "/catalog/1042", {}),
     ("a hit", "GET", "/catalog/1042", {}),
@@ -160,6 +166,21 @@ ACTIONS = [
     ("a limited request", "POST", "/rate-limits/requests", {}),
     ("a crash", "POST", "/rate-limits/experiments/crash", {}),
     ("wrong clocks", "POST", "/rate-limits/experiments/client-clock", {}),
+    ("samples", "POST", "/leaderboard/samples", {}),
+    ("a board", "GET", "/leaderboard?player=Wim", {}),
+    ("a season", "GET", _SEASON, {}),
+    ("points", "POST", "/leaderboard/scores", _POINTS),
+    ("points again", "POST", "/leaderboard/scores", _POINTS),
+    ("a board's keys", "GET", "/leaderboard/keys", {}),
+    ("a crowd", "POST", "/leaderboard/crowd", {}),
+    ("lost points", "POST", "/leaderboard/experiments/lost-points", {}),
+    ("a counted rank", "POST", "/leaderboard/experiments/counted-rank", _FEW),
+    ("visitors", "GET", "/visitors", {}),
+    ("another visitor", "POST", "/visitors/another", {}),
+    ("visitors' keys", "GET", "/visitors/keys?run=r1", {}),
+    ("a simulation", "POST", "/visitors/simulation", {"run": "r1"}),
+    ("added replies", "POST", "/visitors/experiments/added-replies", {}),
+    ("a growing set", "POST", "/visitors/experiments/growing-set", {}),
     ("reset", "POST", "/reset", {}),
 ]
 

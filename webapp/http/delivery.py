@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request
 
 from webapp.connection import budget, recorder
 from webapp.connection.recorder import Recording
-from webapp.http import metrics, tape
+from webapp.http import metrics, tape, visits
 from webapp.settings import Settings
 
 REDIS_DEADLINE_S = 1.0
@@ -57,8 +57,10 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def page(template: str, *, recordings: Iterable[Recording] = (), **context: Any) -> str:
-    """A whole page, with its own receipt in it, then those of the recordings."""
-    receipts = [*_own_receipts(), *map(_receipt, recordings)]
+    """A whole page: its own receipt, that of the visit it is, and the recordings'."""
+    visitor = visits.of_page_view()
+    counted = [visitor.receipt] if visitor and visitor.receipt else []
+    receipts = [*_own_receipts(), *map(_receipt, (*counted, *recordings))]
     return render_template(template, receipts=receipts, **context)
 
 

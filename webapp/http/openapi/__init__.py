@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from webapp.http.openapi import categories, products, throttled
+from webapp.http.openapi import categories, leaderboard, products, throttled, visitors
 from webapp.http.openapi.parts import Problem
 from webapp.http.tape import Receipt
 
-_PARTS = (products, categories, throttled)
+_PARTS = (products, categories, throttled, leaderboard, visitors)
 
 
 def document() -> dict[str, Any]:

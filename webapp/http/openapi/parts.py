@@ -11,6 +11,7 @@ _FAILURES = {
     400: "Not understood",
     403: "From another site, or not allowed",
     404: "Nothing there",
+    409: "Not as things stand",
     413: "Over 64 KB",
     415: "Not JSON",
     503: "Not now; see Retry-After",
