@@ -26,8 +26,8 @@ def test_metrics_count_what_was_read(client: FlaskClient) -> None:
     client.get("/api/products/11")
     client.get("/api/products/11", headers={"X-Shopper": "1"})
     text = client.get("/metrics").text
-    assert 'outcome="miss",room="cache_aside",traffic="visitor"' in text
-    assert 'outcome="hit",room="cache_aside",traffic="shopper"' in text
+    assert 'outcome="miss",room="tag_invalidation",traffic="visitor"' in text
+    assert 'outcome="hit",room="tag_invalidation",traffic="shopper"' in text
 
 
 def test_a_policy_report_is_taken(client: FlaskClient) -> None:

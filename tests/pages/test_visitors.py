@@ -66,7 +66,7 @@ def test_a_view_costs_one_trip_for_the_visit_and_the_next_none(
 
 def test_the_first_trip_of_a_read_is_its_own(client: FlaskClient) -> None:
     shown = receipts(client.get("/catalog/1042").text)
-    assert list(shown) == ["GET /catalog/1042", "Count the visit"]
+    assert list(shown)[:2] == ["GET /catalog/1042", "Count the visit"]
     assert shown["GET /catalog/1042"].startswith("miss, 2 commands")
 
 
