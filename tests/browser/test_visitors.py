@@ -29,7 +29,12 @@ def test_a_simulation_runs_stops_and_goes_on(page: Page, theme: str) -> None:
     page.get_by_role("button", name="Simulate").click()
     status = page.locator("#simulation [role=status]")
     expect(status).not_to_have_text(re.compile("^0 of"))
-    page.get_by_role("button", name="Stop").click()
+    stop = page.get_by_role("button", name="Stop")
+    stop.focus()
+    before = status.inner_text()
+    expect(status).not_to_have_text(before)
+    expect(stop).to_be_focused()  # each step leaves it in place
+    stop.click()
     page.get_by_role("button", name="Go on").click()
     expect(status).to_have_text("100,000 of 100,000", timeout=30_000)
     expect(page.locator("#keys")).to_contain_text("{")

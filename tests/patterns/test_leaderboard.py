@@ -143,8 +143,9 @@ def test_a_score_is_exact_up_to_2_53_and_goes_no_further(
 
 
 def test_the_first_score_gives_the_board_its_ttl(redis_client: redis.Redis) -> None:
-    add(redis_client, "ada", 30, "a")
-    left = redis_client.pttl(WEEK.board)
+    week = make_week()
+    add(redis_client, "ada", 30, "a", week)
+    left = redis_client.pttl(week.board)
     assert left == pytest.approx(25 * HOUR_MS, abs=60_000)
 
 

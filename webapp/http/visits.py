@@ -47,14 +47,15 @@ def of_page_view(*, again: bool = False) -> Visitor | None:
     if "visitor" not in g:
         g.visitor = _visitor()
         if again or g.visitor.counted_on != visits().today.isoformat():
-            _count(g.visitor)
+            _count(g.visitor, aside=not again)
     visitor: Visitor = g.visitor
     return visitor
 
 
-def _count(visitor: Visitor) -> None:
+def _count(visitor: Visitor, *, aside: bool) -> None:
+    """`aside`: the page is about something else, so its receipt is housekeeping."""
     with recorder.recording(_recording()) as own:
-        visitor.receipt = own
+        visitor.receipt, own.housekeeping = own, aside
         try:
             visitor.visit = visits().count(visitor.id)
         except RedisError:
