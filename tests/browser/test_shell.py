@@ -58,10 +58,12 @@ def test_this_page_leaves_out_the_receipts_of_others(page: Page) -> None:
 
 def test_housekeeping_is_counted_and_shown_on_demand(page: Page) -> None:
     page.goto("/catalog/1042")
-    switch = page.get_by_label("Housekeeping (2)")
+    switch = page.get_by_label("Housekeeping (3)")
     expect(receipts(page)).to_have_count(1)
     switch.check()
-    expect(receipts(page)).to_have_count(3)  # the keys, and the visit
+    expect(receipts(page)).to_have_count(
+        4
+    )  # the keys, the visit, and the list of categories
     expect(newest(page)).to_contain_text("MEMORY")
 
 

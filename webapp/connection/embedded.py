@@ -25,7 +25,7 @@ from webapp import process
 
 _OLDEST = 7  # major version that the patterns need
 _PING_S = 0.25
-_START_S = 10.0
+_START_S = 60.0  # a large append-only file is loaded before the first answer
 _HANGS_S = 1.25  # with the ping before and after, 1.5 s of silence
 
 # A script that runs longer is answered for with -BUSY, so it does not look like a
