@@ -25,7 +25,7 @@ from webapp import process
 
 _OLDEST = 7  # major version that the patterns need
 _PING_S = 0.25
-_START_S = 60.0  # a large append-only file is loaded before the first answer
+_START_S = {"cache": 10.0, "durable": 60.0}  # that one may have much to load
 _HANGS_S = 1.25  # with the ping before and after, 1.5 s of silence
 
 # A script that runs longer is answered for with -BUSY, so it does not look like a
@@ -93,7 +93,7 @@ class EmbeddedServer:
     sockets: Path
     child: process.Process | None = field(default=None, init=False)
     _silent_since: float | None = field(default=None, init=False)
-    _patience_s: float = field(default=_START_S, init=False)
+    _patience_s: float = field(default=_HANGS_S, init=False)
 
     def __post_init__(self) -> None:
         self.socket = self.sockets / f"{self.role}.sock"
@@ -122,7 +122,7 @@ class EmbeddedServer:
             stdin=self._config(data),
             stdout=subprocess.DEVNULL,  # it greets there before it knows its log
         )
-        self._silent_since, self._patience_s = None, _START_S
+        self._silent_since, self._patience_s = None, _START_S[self.role]
 
     def await_answer(self) -> None:
         """Raises ServerError, with what the server wrote to its log."""
