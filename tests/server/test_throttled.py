@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +44,9 @@ class Load:
     bad_headers: list[bytes] = field(default_factory=list)
 
     def run(self) -> None:
-        asyncio.run(self._all())
+        """In a thread of its own: the browser tests keep a loop running in the main one."""
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(self._all())).result()
 
     async def _all(self) -> None:
         ends = time.monotonic() + self.seconds
