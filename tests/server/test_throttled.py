@@ -44,7 +44,7 @@ class Load:
     bad_headers: list[bytes] = field(default_factory=list)
 
     def run(self) -> None:
-        """In a thread of its own: the browser tests keep a loop running in the main one."""
+        """In a thread of its own: browser tests keep a loop running in the main one."""
         with ThreadPoolExecutor(1) as thread:
             thread.submit(lambda: asyncio.run(self._all())).result()
 
