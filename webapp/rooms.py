@@ -47,4 +47,12 @@ PAGES: tuple[Page, ...] = (
         group="Patterns",
         rooms=("unique_visitors",),
     ),
+    Page(
+        name="sessions",
+        url="/sessions",
+        title="Sessions",
+        use="Sign-in, devices, one-time codes",
+        group="Patterns",
+        rooms=("session_store",),
+    ),
 )

@@ -9,6 +9,11 @@ from webapp.http.openapi.parts import Problem
 from webapp.http.tape import Receipt
 
 _PARTS = (products, categories, throttled, leaderboard, visitors)
+from webapp.http.openapi import products, sessions
+from webapp.http.openapi.parts import Problem
+from webapp.http.tape import Receipt
+
+_PARTS = (products, sessions)
 
 
 def document() -> dict[str, Any]:
