@@ -288,11 +288,12 @@ def _cli(command: Command, namespace: str) -> str:
     """One line to paste into redis-cli; hidden values stay hidden."""
     hidden = _is_secret(command.args, namespace)
     words = [_name(command.args)]
-    for arg in command.args[1:]:
+    is_open = 2 if words == ["EVALSHA"] else 0  # the script, and how many keys
+    for i, arg in enumerate(command.args[1:]):
         text = _text(arg)
         if _KEY.fullmatch(text) and (short := _clean_key(text)) != text:
             words.append(short)
-        elif hidden and not _KEY.fullmatch(text):
+        elif hidden and i >= is_open and not _KEY.fullmatch(text):
             words.append("<hidden>")
         elif _PLAIN.fullmatch(text):
             words.append(text)

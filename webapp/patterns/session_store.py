@@ -150,8 +150,8 @@ class SessionStore:
         self, client: redis.Redis, index: str, *, key_of: Callable[[str], str]
     ) -> list[Device]:
         """A user's sessions, the newest first; members of dead ones are removed."""
-        listed: Any = client.zrange(index, 0, -1, desc=True)
-        members = [name.decode() for name in listed]
+        listed: Any = client.zrange(index, 0, -1)
+        members = [name.decode() for name in reversed(listed)]
         with client.pipeline(transaction=False) as pipeline:
             for member in members:
                 pipeline.hgetall(key_of(member))
