@@ -53,7 +53,7 @@ def test_a_newcomer_reads_on_the_tape_why_the_second_read_was_faster(
 
 
 def test_a_bad_price_is_told_at_its_field_and_nothing_typed_is_lost(
-    page: Page, complaints: Complaints
+    page: Page, guest: None, complaints: Complaints
 ) -> None:
     complaints.expect("status of 422")
     page.goto("/catalog/1042")
