@@ -273,13 +273,11 @@ def test_the_stores_own_field_is_refused(redis_client: redis.Redis) -> None:
 
 
 def test_devices_are_listed_newest_first(redis_client: redis.Redis) -> None:
-    members = []
-    for _ in range(3):
-        members.append(signed_in(redis_client))
+    members = [signed_in(redis_client) for _ in range(3)]
+    first_ms = int(redis_client.zscore(INDEX, members[0]) or 0)
+    redis_client.zadd(INDEX, {member: first_ms + n for n, member in enumerate(members)})
     found = STORE.devices(redis_client, INDEX, key_of=key_of)
-    assert {device.member for device in found} == set(members)
-    ends_ms = [device.ends_ms for device in found]
-    assert ends_ms == sorted(ends_ms, reverse=True)
+    assert [device.member for device in found] == members[::-1]
     assert all(0 < device.ttl_ms <= STORE.idle_ms for device in found)
 
 
