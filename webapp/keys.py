@@ -87,13 +87,14 @@ LAB = Family(
     ttl_ms=60_000,
     role="cache",
 )
+
 SESSION = Family(
     page="sessions",
     part="session",
     group="hash of the id",
     type="hash",
     holds="who is signed in, on which device; named by the SHA-256 of the cookie's id",
-    ttl_ms=24 * HOUR_MS,
+    ttl_ms=DAY_MS,
     role="durable",
     secret=True,
 )
@@ -103,7 +104,7 @@ USER_SESSIONS = Family(
     group="user id",
     type="zset",
     holds="a user's sessions, scored by the ms at which each ends in any case",
-    ttl_ms=7 * 24 * HOUR_MS,
+    ttl_ms=WEEK_MS,
     role="durable",
     secret=True,
 )
@@ -136,7 +137,6 @@ SESSIONS_LAB = Family(
     ttl_ms=60_000,
     role="durable",
 )
-
 FIXED_WINDOW = Family(
     page="rate-limits",
     part="fixed-window",
@@ -336,6 +336,11 @@ FAMILIES: tuple[Family, ...] = (
     LIST,
     TAG,
     LAB,
+    SESSION,
+    USER_SESSIONS,
+    CODE,
+    ATTEMPTS,
+    SESSIONS_LAB,
     FIXED_WINDOW,
     SLIDING_WINDOW_LOG,
     TALLY,
@@ -356,15 +361,6 @@ FAMILIES: tuple[Family, ...] = (
     SIMULATED_SET,
     CURVE,
     VISITORS_LAB,
-FAMILIES: tuple[Family, ...] = (
-    PRODUCT,
-    LEASE,
-    LAB,
-    SESSION,
-    USER_SESSIONS,
-    CODE,
-    ATTEMPTS,
-    SESSIONS_LAB,
 )
 
 

@@ -6,6 +6,7 @@ from flask import current_app, request
 from sqlalchemy import Engine
 
 from webapp.http import delivery, metrics, session
+from webapp.http.limiter import address_id
 from webapp.http.throttle import attempt
 from webapp.shop import users
 
@@ -80,7 +81,7 @@ def refused() -> bool:
 
 
 def _address() -> str:
-    return request.remote_addr or ""
+    return address_id(request.remote_addr)
 
 
 def _engine() -> Engine:

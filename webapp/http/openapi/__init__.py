@@ -4,16 +4,18 @@ from typing import Any
 
 import msgspec
 
-from webapp.http.openapi import categories, leaderboard, products, throttled, visitors
+from webapp.http.openapi import (
+    categories,
+    leaderboard,
+    products,
+    sessions,
+    throttled,
+    visitors,
+)
 from webapp.http.openapi.parts import Problem
 from webapp.http.tape import Receipt
 
-_PARTS = (products, categories, throttled, leaderboard, visitors)
-from webapp.http.openapi import products, sessions
-from webapp.http.openapi.parts import Problem
-from webapp.http.tape import Receipt
-
-_PARTS = (products, sessions)
+_PARTS = (products, categories, sessions, throttled, leaderboard, visitors)
 
 
 def document() -> dict[str, Any]:
