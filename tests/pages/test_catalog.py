@@ -19,7 +19,8 @@ def _receipts(text: str) -> list[str]:
 
 
 def _verdict(text: str) -> str:
-    found = re.search(r'data-say="([^",]*)', text)
+    """Of the first receipt that is no housekeeping."""
+    found = re.search(r'data-say="([^",]*)[^"]*"\s+data-cli="[^"]*"\s+>', text)
     assert found
     return found[1]
 

@@ -98,9 +98,11 @@ def test_an_anonymous_view_asks_no_session_and_leaves_none(
     assert "sid=" not in str(answer.headers)
 
 
-def test_products_as_json_ask_no_session(app: Flask, guest: FlaskClient) -> None:
+def test_products_as_json_ask_no_session(
+    guest: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[object] = []
-    app.extensions["clients"].durable.connection_pool.get_connection = asked.append
+    monkeypatch.setattr(SessionStore, "load", lambda *args: asked.append(args))
     assert guest.get("/api/products/7").status_code == 200
     assert not asked
 
@@ -287,7 +289,8 @@ def test_a_slow_answer_leaves_the_cookie_of_a_later_sign_in_alone(
     late = browser()
     late.set_cookie("sid", session_id(alice))
     alice.post("/login", data=credentials())
-    assert "Set-Cookie" not in late.get("/sessions").headers
+    given = late.get("/sessions").headers.getlist("Set-Cookie")
+    assert not any(cookie.startswith("sid=") for cookie in given)
 
 
 # G3: only the changed field is written
@@ -576,7 +579,8 @@ def test_without_redis_it_is_503_and_the_cookie_stays(
     body = {"json": {"stock": 1}} if method == "PATCH" else {"data": credentials()}
     answer = guest.open(path, method=method, **({} if method == "GET" else body))
     assert answer.status_code == 503
-    assert "Set-Cookie" not in answer.headers
+    given = answer.headers.getlist("Set-Cookie")
+    assert not any(cookie.startswith("sid=") for cookie in given)
     assert answer.headers["Retry-After"] == "1"
     assert "Traceback" not in answer.text
 
@@ -601,7 +605,7 @@ def test_without_redis_the_catalog_says_that_it_does_not_know_who_it_is(
     answer = guest.get("/catalog/1042")
     assert answer.status_code == 200
     assert "Redis does not say who you are" in answer.text
-    assert "Set-Cookie" not in {n for n, v in answer.headers if "sid=" in v}
+    assert "sid=" not in str(answer.headers)
 
 
 def test_without_redis_an_anonymous_visitor_sees_the_forms(
