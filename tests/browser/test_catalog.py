@@ -314,7 +314,7 @@ def test_a_hostile_name_is_text_everywhere(page: Page, hostile_product: int) -> 
 
 
 def test_write_through_makes_the_read_after_an_edit_a_hit(
-    page: Page, theme: str
+    page: Page, guest: None, theme: str
 ) -> None:
     page.goto("/catalog/1044")
     page.get_by_role("link", name="Write-through").click()

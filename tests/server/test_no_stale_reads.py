@@ -153,7 +153,7 @@ class Visitor(Caller):
         return int(found[1].replace(",", ""))
 
     def _page(self, method: str, path: str, form: str | None = None) -> str:
-        headers = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
+        headers = self.headers | {"HX-Request": "true"}
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         self.connection.request(method, path, form, headers)
         answer = self.connection.getresponse()
