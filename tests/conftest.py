@@ -67,9 +67,13 @@ def instance(tmp_path: Path, seeded: Path) -> Path:
 
 @pytest.fixture
 def settings(instance: Path) -> Settings:
-    fake = f"fake://{instance}"
     return from_environ(
-        {"INSTANCE_PATH": str(instance), "REDIS_URL": fake, "DEMO": "1"}
+        {
+            "INSTANCE_PATH": str(instance),
+            "REDIS_CACHE_URL": f"fake://{instance}/cache",
+            "REDIS_DURABLE_URL": f"fake://{instance}/durable",
+            "DEMO": "1",
+        }
     )
 
 
@@ -85,6 +89,22 @@ def app(settings: Settings) -> Iterator[Flask]:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def guest(app: Flask) -> FlaskClient:
+    """A browser in which somebody signed in as a guest."""
+    client = app.test_client()
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    assert client.post("/api/session/guest").status_code == 200
+    return client
+
+
+@pytest.fixture
+def cache_down(app: Flask) -> None:
+    """The cache is away from here on; the durable server answers."""
+    settings: Settings = app.extensions["settings"]
+    urls.fake_server(settings.redis_urls["cache"]).connected = False
 
 
 @pytest.fixture
@@ -146,6 +166,15 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPro
     server.kill()
 
 
+@pytest.fixture
+def durable_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A second server: sessions outlive an outage of the first."""
+    server = RedisProcess(tmp_path_factory.mktemp("durable"))
+    server.start()
+    yield server
+    server.kill()
+
+
 @dataclass
 class Served:
     """The web server as it runs for users, without the launcher around it."""
@@ -167,7 +196,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(instance: Path, redis_url: str, *, workers: int = 1) -> Iterator[Served]:
+def served(
+    instance: Path, redis_url: str, *, durable_url: str | None = None, workers: int = 1
+) -> Iterator[Served]:
     """gunicorn with this app, on a free port; quiet but for what is asked of it."""
     port = free_port()
     metrics = instance / "metrics"
@@ -175,6 +206,7 @@ def served(instance: Path, redis_url: str, *, workers: int = 1) -> Iterator[Serv
     environ = os.environ | {
         "INSTANCE_PATH": str(instance),
         "REDIS_URL": redis_url,
+        "REDIS_DURABLE_URL": durable_url or redis_url,
         "PORT": str(port),
         "WORKERS": str(workers),
         "DEMO": "1",

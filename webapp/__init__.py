@@ -40,6 +40,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         shell,
         visits,
     )
+    from webapp.http.session import Sessions
     from webapp.live import sockets
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
@@ -55,6 +56,8 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         ops,
         overview,
         rate_limits,
+        session_api,
+        sessions,
         throttled,
         visitors,
         visitors_api,
@@ -90,6 +93,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         clients.durable, clients.cache, settings.namespace
     )
 
+    app.session_interface = Sessions(clients.durable, settings.namespace)
     errors.init_app(app)
     guard.init_app(app)
     jinja.init_app(app)
@@ -103,8 +107,8 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     visits.init_app(app)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    pages = overview, catalog, rate_limits, leaderboard, visitors
-    interface = api, throttled, leaderboard_api, visitors_api, ops
+    pages = overview, catalog, sessions, rate_limits, leaderboard, visitors
+    interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
     for view in (*pages, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:

@@ -17,6 +17,7 @@ _KEY = re.compile(
     r"(?P<namespace>[^:{}]+):(?P<page>[^:{}]+):(?P<part>[^:{}]+):"
     r"\{(?P<group>[^{}]+)\}(?::(?P<rest>.+))?"
 )
+_DIGEST = re.compile(r"\{([0-9a-f]{8})[0-9a-f]{56}\}")
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -87,6 +88,55 @@ LAB = Family(
     role="cache",
 )
 
+SESSION = Family(
+    page="sessions",
+    part="session",
+    group="hash of the id",
+    type="hash",
+    holds="who is signed in, on which device; named by the SHA-256 of the cookie's id",
+    ttl_ms=DAY_MS,
+    role="durable",
+    secret=True,
+)
+USER_SESSIONS = Family(
+    page="sessions",
+    part="user",
+    group="user id",
+    type="zset",
+    holds="a user's sessions, scored by the ms at which each ends in any case",
+    ttl_ms=WEEK_MS,
+    role="durable",
+    secret=True,
+)
+CODE = Family(
+    page="sessions",
+    part="code",
+    group="hash of the code",
+    type="string",
+    holds="the session that a one-time code signs in from",
+    ttl_ms=5 * 60_000,
+    role="durable",
+    secret=True,
+)
+ATTEMPTS = Family(
+    page="sessions",
+    part="attempts",
+    group="kind and hash",
+    type="string",
+    holds="how often an address or an account was tried in this window",
+    ttl_ms=60_000,
+    role="durable",
+)
+SESSIONS_LAB = Family(
+    page="sessions",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="hash",
+    holds="scratch sessions of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
 FIXED_WINDOW = Family(
     page="rate-limits",
     part="fixed-window",
@@ -286,6 +336,11 @@ FAMILIES: tuple[Family, ...] = (
     LIST,
     TAG,
     LAB,
+    SESSION,
+    USER_SESSIONS,
+    CODE,
+    ATTEMPTS,
+    SESSIONS_LAB,
     FIXED_WINDOW,
     SLIDING_WINDOW_LOG,
     TALLY,
@@ -334,6 +389,11 @@ def family_of(namespace: str, key: str) -> Family | None:
         if same and bool(family.rest) == bool(found["rest"]):
             return family
     return None
+
+
+def shown(key: str) -> str:
+    """The key as people see it: of a digest only the first eight characters."""
+    return _DIGEST.sub(r"{\1…}", key)
 
 
 def slot(key: str) -> int:

@@ -29,6 +29,7 @@ from webapp.connection.roles import connect
 from webapp.instance import CannotStart, claimed, listening, make_private
 from webapp.live.vitals import Vitals
 from webapp.settings import Settings, environ_with
+from webapp.shop import models
 from webapp.shop.catalog import replay_outbox
 from webapp.shop.database import open_database
 from webapp.shop.seed import is_seeded, seed
@@ -75,6 +76,7 @@ def fill_database(settings: Settings, check: Callable[[], None]) -> bool:
     engine = open_database(settings.database_url)
     try:
         if is_seeded(engine):
+            models.metadata.create_all(engine)  # tables that came later
             return False
         tell = Progress("Filling the shop's database")
 

@@ -24,6 +24,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("cache_aside", "write_through", "tag_invalidation"),
     ),
     Page(
+        name="sessions",
+        url="/sessions",
+        title="Sessions",
+        use="Sign-in, devices, one-time codes",
+        group="Patterns",
+        rooms=("session_store",),
+    ),
+    Page(
         name="rate_limits",
         url="/rate-limits",
         title="Rate limits",

@@ -139,3 +139,24 @@ UNIQUE_VISITORS = Words(
         "there are few visitors: a Set is smaller and exact",
     ),
 )
+
+SESSION_STORE = Words(
+    lead=(
+        "The browser holds a random id and nothing else. Who it stands for lies in "
+        "Redis, where it can be changed, listed and ended at any time."
+    ),
+    use=(
+        "sign-out must work at once, on every device",
+        "several servers must agree on who is signed in",
+        "sessions must end by themselves",
+    ),
+    costs=(
+        "one round trip for each request that asks who it is",
+        "without Redis nobody is known: it fails closed",
+        "memory for each signed-in device, on a server that evicts nothing",
+    ),
+    avoid=(
+        "a visitor needs no state: then start no session",
+        "the state is large: keep an id to it instead",
+    ),
+)

@@ -135,6 +135,14 @@ def nothing_cached(site: Served, cache_server: RedisProcess) -> None:
         client.flushall()
 
 
+@pytest.fixture
+def guest(page: Page, site: Served, nothing_cached: None) -> None:
+    """Somebody signed in as a guest in this browser."""
+    own = {"Sec-Fetch-Site": "same-origin"}
+    answer = page.request.post(f"{site.url}/api/session/guest", headers=own)
+    assert answer.ok
+
+
 def newest(page: Page) -> Locator:
     """The receipt on top of the tape."""
     return page.locator("#tape-roll .receipt.is-first")

@@ -53,7 +53,7 @@ def test_a_newcomer_reads_on_the_tape_why_the_second_read_was_faster(
 
 
 def test_a_bad_price_is_told_at_its_field_and_nothing_typed_is_lost(
-    page: Page, complaints: Complaints
+    page: Page, guest: None, complaints: Complaints
 ) -> None:
     complaints.expect("status of 422")
     page.goto("/catalog/1042")
@@ -65,7 +65,7 @@ def test_a_bad_price_is_told_at_its_field_and_nothing_typed_is_lost(
 
 
 def test_a_saved_price_deletes_the_copy_and_the_next_read_is_a_miss(
-    page: Page, theme: str
+    page: Page, guest: None, theme: str
 ) -> None:
     page.goto("/catalog/1043")
     save(page, "39.95")
@@ -76,7 +76,9 @@ def test_a_saved_price_deletes_the_copy_and_the_next_read_is_a_miss(
     expect(page.locator("#shop .price")).to_have_text("€ 39.95")
 
 
-def test_the_form_is_closed_by_cancel_and_focus_returns(page: Page) -> None:
+def test_the_form_is_closed_by_cancel_and_focus_returns(
+    page: Page, guest: None
+) -> None:
     page.goto("/catalog/1042")
     opener = page.get_by_role("button", name="Edit price")
     opener.click()
@@ -180,7 +182,7 @@ def test_badges_in_the_code_and_rows_of_the_tape_mark_each_other(page: Page) -> 
     expect(row).to_have_class(re.compile("is-marked"))
 
 
-def test_a_badge_marks_no_row_that_another_line_sent(page: Page) -> None:
+def test_a_badge_marks_no_row_that_another_line_sent(page: Page, guest: None) -> None:
     page.goto("/catalog/1042?tab=code")
     save(page, "48.50")
     expect(page.locator(".code .ref")).to_have_text(["1"])
@@ -256,7 +258,7 @@ def test_distance_is_marked_on_each_round_trip(page: Page) -> None:
 
 
 @pytest.mark.browser_context_args(java_script_enabled=False)
-def test_without_scripts_the_shop_works(page: Page) -> None:
+def test_without_scripts_the_shop_works(page: Page, guest: None) -> None:
     page.goto("/catalog")
     page.get_by_role("link", name="Open product 1042").click()
     expect(page.locator("#tape-roll .receipt .pill")).to_have_text("miss")
@@ -312,7 +314,7 @@ def test_a_hostile_name_is_text_everywhere(page: Page, hostile_product: int) -> 
 
 
 def test_write_through_makes_the_read_after_an_edit_a_hit(
-    page: Page, theme: str
+    page: Page, guest: None, theme: str
 ) -> None:
     page.goto("/catalog/1044")
     page.get_by_role("link", name="Write-through").click()

@@ -194,7 +194,7 @@ def test_r_runs_the_focused_experiment(page: Page) -> None:
     expect(page.locator(".xp__say")).to_have_count(1)
 
 
-def test_single_keys_are_silent_while_typing(page: Page) -> None:
+def test_single_keys_are_silent_while_typing(page: Page, guest: None) -> None:
     page.goto("/catalog/1042?edit=1")
     page.get_by_label("Price in €").fill("")
     page.keyboard.type("tpdl?")

@@ -66,24 +66,24 @@ def test_a_hostile_id_gets_4xx_and_redis_is_not_asked(
     ids=range(18),
 )  # fmt: skip
 def test_an_unusable_body_gets_400_and_changes_nothing(
-    client: FlaskClient, body: bytes
+    guest: FlaskClient, body: bytes
 ) -> None:
-    before = client.get("/api/products/7").json
-    answer = client.patch("/api/products/7", data=body, content_type="application/json")
+    before = guest.get("/api/products/7").json
+    answer = guest.patch("/api/products/7", data=body, content_type="application/json")
     assert answer.status_code == 400
     assert answer.mimetype == "application/problem+json"
-    assert client.get("/api/products/7").json == before
+    assert guest.get("/api/products/7").json == before
 
 
-def test_a_large_body_gets_413(client: FlaskClient) -> None:
-    answer = client.patch(
+def test_a_large_body_gets_413(guest: FlaskClient) -> None:
+    answer = guest.patch(
         "/api/products/7", data=b"x" * 70_000, content_type="application/json"
     )
     assert answer.status_code == 413
 
 
-def test_a_body_that_is_not_json_gets_415(client: FlaskClient) -> None:
-    answer = client.patch(
+def test_a_body_that_is_not_json_gets_415(guest: FlaskClient) -> None:
+    answer = guest.patch(
         "/api/products/7", data='{"stock": 1}', content_type="text/plain"
     )
     assert answer.status_code == 415
@@ -95,9 +95,9 @@ def test_a_body_that_is_not_json_gets_415(client: FlaskClient) -> None:
      ("1", "-1"), ("1", "x"), ("1", "9999999"), ("999999999999", "1"), ("1", "²")],
 )  # fmt: skip
 def test_a_form_with_a_bad_field_names_it_and_keeps_what_was_typed(
-    client: FlaskClient, price: str, stock: str
+    guest: FlaskClient, price: str, stock: str
 ) -> None:
-    answer = client.post("/catalog/7", data={"price": price, "stock": stock})
+    answer = guest.post("/catalog/7", data={"price": price, "stock": stock})
     assert answer.status_code == 422
     assert 'aria-invalid="true"' in answer.text
     assert f'value="{price}"' in answer.text

@@ -29,10 +29,10 @@ def test_reset_removes_our_keys_and_nobody_elses(
 
 
 def test_reset_restores_price_and_stock_under_a_newer_version(
-    client: FlaskClient,
+    client: FlaskClient, guest: FlaskClient
 ) -> None:
     before = client.get("/api/products/1042").json
-    client.patch("/api/products/1042", json={"price_cents": 1, "stock": 0})
+    guest.patch("/api/products/1042", json={"price_cents": 1, "stock": 0})
     client.post("/reset")
     after = client.get("/api/products/1042").json
     assert (after["price_cents"], after["stock"]) == (

@@ -23,21 +23,29 @@ PRODUCTS = range(1, 21)
 
 
 @pytest.fixture
-def app(instance: Path, redis_process: RedisProcess) -> Iterator[Served]:
-    with served(instance, redis_process.url, workers=2) as app:
+def app(
+    instance: Path, redis_process: RedisProcess, durable_process: RedisProcess
+) -> Iterator[Served]:
+    cache, durable = redis_process.url, durable_process.url
+    with served(instance, cache, durable_url=durable, workers=2) as app:
         yield app
 
 
 class Caller:
-    """One user of the API, on a connection of their own."""
+    """One guest of the API, on a connection of their own."""
 
     def __init__(self, app: Served) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=10)
+        self.headers = {"Sec-Fetch-Site": "same-origin"}
+        self.connection.request("POST", "/api/session/guest", headers=self.headers)
+        answer = self.connection.getresponse()
+        self.headers["Cookie"] = answer.headers["Set-Cookie"].partition(";")[0]
+        answer.read()
 
     def call(
         self, method: str, path: str, body: Any = None
     ) -> tuple[int, str | None, Any]:
-        headers = {"Content-Type": "application/json"} if body else {}
+        headers = self.headers | ({"Content-Type": "application/json"} if body else {})
         self.connection.request(method, path, body and json.dumps(body), headers)
         answer = self.connection.getresponse()
         text = answer.read()
@@ -145,7 +153,7 @@ class Visitor(Caller):
         return int(found[1].replace(",", ""))
 
     def _page(self, method: str, path: str, form: str | None = None) -> str:
-        headers = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
+        headers = self.headers | {"HX-Request": "true"}
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         self.connection.request(method, path, form, headers)
         answer = self.connection.getresponse()

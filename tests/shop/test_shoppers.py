@@ -27,6 +27,7 @@ class Shop:
 
     port: int = 0
     status: int = 200
+    answers: dict[str, int] = field(default_factory=dict)  # status by method
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     connections: set[tuple[str, int]] = field(default_factory=set)
 
@@ -45,12 +46,14 @@ def opened(shop: Shop) -> Iterator[Shop]:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             shop.connections.add(self.client_address)
             shop.asked.append((self.command, self.path, dict(self.headers)))
-            self.send_response(shop.status)
+            self.send_response(shop.answers.get(self.command, shop.status))
+            if self.command == "POST":
+                self.send_header("Set-Cookie", "sid=abc; HttpOnly; Path=/")
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"{}")
 
-        do_PATCH = do_GET
+        do_PATCH = do_POST = do_GET
 
         def log_message(self, *_: object) -> None: ...
 
@@ -211,6 +214,29 @@ def test_one_request_in_200_edits_the_stock() -> None:
     edits = [body for method, _, body in requests if method == "PATCH"]
     assert 60 < len(edits) < 140
     assert all(body and body.startswith('{"stock": ') for body in edits)
+
+
+@pytest.fixture
+def edits_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    edit = "PATCH", "/api/products/2000", '{"stock": 1}'
+    monkeypatch.setattr(shoppers, "choose", lambda rng: edit)
+
+
+def test_a_shopper_signs_in_once_and_edits_as_a_guest(
+    shop: Shop, edits_only: None
+) -> None:
+    run_until(shop, lambda: len(shop.asked) >= 4)
+    methods = [method for method, _, _ in shop.asked]
+    assert methods[:4] == ["POST", "PATCH", "PATCH", "PATCH"]
+    assert shop.asked[0][1] == "/api/session/guest"
+    assert all(headers["Cookie"] == "sid=abc" for _, _, headers in shop.asked[1:])
+
+
+def test_a_shopper_whose_session_ended_signs_in_again(edits_only: None) -> None:
+    with opened(Shop(answers={"PATCH": 401})) as shop:
+        run_until(shop, lambda: len(shop.asked) >= 4)
+    methods = [method for method, _, _ in shop.asked]
+    assert methods[:4] == ["POST", "PATCH", "POST", "PATCH"]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])

@@ -61,7 +61,10 @@ def page(template: str, *, recordings: Iterable[Recording] = (), **context: Any)
     visitor = visits.of_page_view()
     counted = [visitor.receipt] if visitor and visitor.receipt else []
     receipts = [*_own_receipts(), *map(_receipt, (*counted, *recordings))]
-    return render_template(template, receipts=receipts, **context)
+    # Rendering is no part of what these time, but may ask who is signed in.
+    return render_template(
+        template, receipts=lambda: [*receipts, *_delivered()], **context
+    )
 
 
 def fragment(
@@ -69,8 +72,9 @@ def fragment(
 ) -> str:
     """A part of a page for htmx, with receipts out of band, oldest first."""
     receipts = [*map(_receipt, recordings), *_own_receipts()]
-    return render_template(template, **context) + render_template(
-        "_receipts_oob.html", receipts=receipts
+    html = render_template(template, **context)
+    return html + render_template(
+        "_receipts_oob.html", receipts=[*_delivered(), *receipts]
     )
 
 
@@ -103,6 +107,11 @@ def aside(cause: str) -> Iterator[Recording]:
         yield own
 
 
+def deliver(recording: Recording) -> None:
+    """Hand this receipt over with the answer, whoever renders it."""
+    g.setdefault("delivered", []).append(recording)
+
+
 def own_receipt() -> tape.Receipt | None:
     """The receipt of this request so far; None if it has asked for nothing."""
     own = recorder.current()
@@ -111,6 +120,10 @@ def own_receipt() -> tape.Receipt | None:
 
 def _own_receipts() -> list[tape.Receipt]:
     return [own] if (own := own_receipt()) else []
+
+
+def _delivered() -> list[tape.Receipt]:
+    return [_receipt(r) for r in g.get("delivered", ()) if r.trips]
 
 
 def _receipt(recording: Recording) -> tape.Receipt:

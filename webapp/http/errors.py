@@ -49,7 +49,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(SecurityError, _untrusted_host)
-    app.register_error_handler(RedisError, _redis)
+    app.register_error_handler(RedisError, redis_away)
     app.register_error_handler(DatabaseBusy, _busy)
     app.register_error_handler(Exception, _unexpected)
 
@@ -71,6 +71,8 @@ def answer(problem: Problem) -> Response:
     response.headers["Cache-Control"] = "no-store"
     if problem.retry_after_s is not None:
         response.headers["Retry-After"] = str(problem.retry_after_s)
+    if problem.status == 401:
+        response.headers["WWW-Authenticate"] = 'Cookie realm="shop"'
     return response
 
 
@@ -108,7 +110,7 @@ def _untrusted_host(error: SecurityError) -> Response:
     return Response("This host name is not served here.\n", 400, mimetype="text/plain")
 
 
-def _redis(error: RedisError) -> Response:
+def redis_away(error: RedisError) -> Response:
     log.warning("%s %s: %s", request.method, request.path, error)
     return answer(
         Problem(

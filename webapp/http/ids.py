@@ -6,6 +6,7 @@ from webapp.http.errors import Problem
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9?][A-Za-z0-9/_.?=&%-]{0,200})?")
 _LARGEST = 2**31 - 1
 
 
@@ -24,6 +25,11 @@ def name(text: str, *, what: str) -> str:
             400, "Not a name", f"{what}: letters, digits, - and _, at most 64 of them."
         )
     return text
+
+
+def local_path(text: str, *, otherwise: str) -> str:
+    """A path on this site to go on to; anything else is not followed."""
+    return text if _LOCAL_PATH.fullmatch(text) else otherwise
 
 
 def bounded(text: str, *, what: str, least: int, most: int) -> int:

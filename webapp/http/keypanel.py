@@ -6,6 +6,7 @@ import msgspec
 from flask import current_app
 from redis import Redis
 
+from webapp import keys
 from webapp.admin import keyspace
 
 _BADGES = {"list": "LIST", "set": "SET", "zset": "ZSET", "hash": "HASH"} | {
@@ -34,12 +35,13 @@ def rows(client: Redis, names: Sequence[str]) -> list[KeyRow]:
 
 
 def _row(state: keyspace.KeyState) -> KeyRow:
-    head, brace, tail = state.key.partition("{")
+    name = keys.shown(state.key)
+    head, brace, tail = name.partition("{")
     family = state.family
     return KeyRow(
         namespace=head,
         last=brace + tail,
-        name=state.key,
+        name=name,
         type=_BADGES[family.type] if family else "KEY",
         bytes=state.memory_bytes,
         ttl_ms=state.ttl_ms,

@@ -6,6 +6,7 @@ import msgspec
 from flask import Flask, request
 
 from webapp.connection.roles import Clients
+from webapp.http import session
 from webapp.http.delivery import DISTANCES_MS
 from webapp.live import vitals
 from webapp.rooms import PAGES
@@ -33,6 +34,7 @@ def init_app(app: Flask, settings: Settings, clients: Clients) -> None:
             "prefs": _preferences(demo=settings.demo),
             "vitals": vitals.now(settings, down=_down(clients)),
             "demo": settings.demo,
+            "who": session.who,
         }
 
 

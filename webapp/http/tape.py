@@ -196,7 +196,8 @@ def _command(
     script = SCRIPTS.get(_text(args[0])) if name == "EVALSHA" and args else None
     if name in ("EVAL", "EVALSHA") and args:
         shown = [Argument(_short_script(name, args[0]), "plain")]
-        shown += [_argument(a, hidden=hidden) for a in args[1:]]
+        shown += [_argument(a, hidden=False) for a in args[1:2]]  # how many keys
+        shown += [_argument(a, hidden=hidden) for a in args[2:]]
     else:
         shown = [_argument(a, hidden=hidden) for a in args]
     inside = script or (_script_of(args[0]) if name == "EVAL" and args else None)
@@ -243,7 +244,7 @@ def _short_script(name: str, arg: Any) -> str:
 def _argument(arg: Any, *, hidden: bool) -> Argument:
     text = _text(arg)
     if _KEY.fullmatch(text):
-        return Argument(_clean(text), "key")
+        return Argument(_clean_key(text), "key")
     size = len(arg) if isinstance(arg, bytes) else len(text.encode())
     if hidden:
         return Argument(f"hidden {size} B", "value")
@@ -287,9 +288,12 @@ def _cli(command: Command, namespace: str) -> str:
     """One line to paste into redis-cli; hidden values stay hidden."""
     hidden = _is_secret(command.args, namespace)
     words = [_name(command.args)]
-    for arg in command.args[1:]:
+    is_open = 2 if words == ["EVALSHA"] else 0  # the script, and how many keys
+    for i, arg in enumerate(command.args[1:]):
         text = _text(arg)
-        if hidden and not _KEY.fullmatch(text):
+        if _KEY.fullmatch(text) and (short := _clean_key(text)) != text:
+            words.append(short)
+        elif hidden and i >= is_open and not _KEY.fullmatch(text):
             words.append("<hidden>")
         elif _PLAIN.fullmatch(text):
             words.append(text)
@@ -315,6 +319,10 @@ def _clean(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def _clean_key(text: str) -> str:
+    return _clean(keys.shown(text))
 
 
 def _source(place: tuple[str, int] | None) -> str | None:

@@ -23,6 +23,11 @@ from sqlalchemy import (
 
 from webapp.connection import recorder
 
+
+class Secret(str):
+    """A value that is hidden where statements are shown."""
+
+
 Value = int | str | None | tuple[int, ...]
 Found = Row[*tuple[Any, ...]]
 
@@ -90,7 +95,8 @@ def run(connection: Connection, sql: str, **values: Value) -> list[Found]:
     lists = tuple(name for name, value in values.items() if isinstance(value, tuple))
     statement = _parsed(sql, lists)
     started = time.perf_counter()
-    result = connection.execute(statement, values)
+    plain = {n: str(v) if isinstance(v, Secret) else v for n, v in values.items()}
+    result = connection.execute(statement, plain)
     rows = list(result) if result.returns_rows else []
     us = round((time.perf_counter() - started) * 1e6)
     if recorder.current() is not None:
@@ -115,6 +121,8 @@ def _literal(value: Value) -> str:
             return "NULL"
         case int():
             return str(value)
+        case Secret():
+            return f"'hidden {len(value)} B'"
         case str():
             return "'" + value.replace("'", "''") + "'"
         case tuple():

@@ -72,6 +72,16 @@ outbox = Table(
     sqlite_autoincrement=True,
 )
 
+users = Table(  # guests have no row: they are gone with their last session
+    "users",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),  # in lower case
+    Column("password_hash", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    sqlite_autoincrement=True,  # an id is never somebody else's later
+)
+
 scratch = Table(
     "scratch",
     metadata,

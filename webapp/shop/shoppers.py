@@ -15,7 +15,7 @@ from bisect import bisect
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -94,18 +94,30 @@ class Shopper:
             parts.hostname or "", parts.port, timeout=_TIMEOUT_S
         )
         self._rng = Random()
+        self._cookie = ""  # of a guest's session, once there was something to edit
 
     def visit(self) -> bool:
         """Make one request; false if the app is away or asks to come back later."""
         method, path, body = choose(self._rng)
+        if method == "PATCH" and not self._cookie:
+            method, path, body = "POST", "/api/session/guest", None
         try:
-            self._connection.request(method, path, body, _HEADERS)
-            response = self._connection.getresponse()
-            response.read()
+            response = self._send(method, path, body)
         except (OSError, HTTPException):
             self._connection.close()
             return False
+        if response.status == 401:  # the session ended
+            self._cookie = ""
+        elif cookie := response.getheader("Set-Cookie"):
+            self._cookie = cookie.partition(";")[0]
         return response.status < 500
+
+    def _send(self, method: str, path: str, body: str | None) -> HTTPResponse:
+        personal = {"Cookie": self._cookie} if method == "PATCH" else {}
+        self._connection.request(method, path, body, _HEADERS | personal)
+        response = self._connection.getresponse()
+        response.read()
+        return response
 
     def close(self) -> None:
         self._connection.close()

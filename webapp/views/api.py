@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import msgspec
 from flask import Blueprint, Response, request
 
-from webapp.http import bodies, delivery, ids, openapi, reads
+from webapp.http import bodies, delivery, ids, openapi, reads, session
 from webapp.http.errors import Problem
 from webapp.http.openapi.categories import Invalidated, Nothing
 from webapp.http.openapi.products import ProductEdit
@@ -57,8 +57,9 @@ def product(product_id: str) -> Response:
 
 @bp.patch("/products/<product_id>")
 def edit(product_id: str) -> Response:
-    """Change price or stock; answers the product as it is now in the database."""
+    """Change price or stock, signed in; answers the product as it is now."""
     number = ids.number(product_id, what="product")
+    session.require_visitor()
     change = bodies.parse(ProductEdit)
     given = {
         name: value

@@ -17,6 +17,8 @@ from webapp.http import (
     lab,
     reads,
     served,
+    session,
+    signin,
     sources,
     variants,
 )
@@ -78,6 +80,7 @@ def edit(product_id: str) -> Response:
     """Price and stock are saved, and the copy in Redis is gone, or new."""
     variant = variants.chosen()
     number = ids.number(product_id, what="product")
+    session.require_visitor()
     price_cents, stock, errors = edits.parse(request.form)
     if errors:
         row = reads.product(number, variant=variant.name).value
@@ -104,6 +107,18 @@ def invalidate(product_id: str) -> Response:
     deleted = catalog().invalidate_category(row.category)
     delivery.verdict("ok", f"{deleted} keys deleted")
     return _respond(variants.chosen(), row, deleted=deleted)
+
+
+@bp.post("/<product_id>/guest")
+def become_guest(product_id: str) -> Response:
+    """The same product, which its visitor may now edit."""
+    number = ids.number(product_id, what="product")
+    with recorder.unrecorded():
+        row = queries.product(catalog().engine, number)
+    if row is None:
+        raise _no_such(number)
+    signin.as_guest()
+    return _respond(variants.chosen(), row, signed_in=True)
 
 
 @bp.get("/keys")

@@ -4,11 +4,18 @@ from typing import Any
 
 import msgspec
 
-from webapp.http.openapi import categories, leaderboard, products, throttled, visitors
+from webapp.http.openapi import (
+    categories,
+    leaderboard,
+    products,
+    sessions,
+    throttled,
+    visitors,
+)
 from webapp.http.openapi.parts import Problem
 from webapp.http.tape import Receipt
 
-_PARTS = (products, categories, throttled, leaderboard, visitors)
+_PARTS = (products, categories, sessions, throttled, leaderboard, visitors)
 
 
 def document() -> dict[str, Any]:

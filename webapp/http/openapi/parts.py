@@ -9,11 +9,13 @@ ID = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 
 _FAILURES = {
     400: "Not understood",
+    401: "Not signed in, or a wrong name or password",
     403: "From another site, or not allowed",
     404: "Nothing there",
     409: "Not as things stand",
     413: "Over 64 KB",
     415: "Not JSON",
+    429: "Too often; see Retry-After",
     503: "Not now; see Retry-After",
 }
 

@@ -52,10 +52,10 @@ def paths() -> dict[str, Any]:
                 | failures(400, 404, 503),
             },
             "patch": {
-                "summary": "Change price or stock, and delete the cached copy",
+                "summary": "Signed in: change price or stock, and delete the copy",
                 "requestBody": body(ProductEdit),
                 "responses": {"200": answer("The product as it is now", ProductPage)}
-                | failures(400, 403, 404, 413, 415, 503),
+                | failures(400, 401, 403, 404, 413, 415, 503),
             },
         },
     }
