@@ -31,6 +31,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp import paths
     from webapp.connection.roles import connect
     from webapp.http import (
+        admin_access,
         delivery,
         errors,
         guard,
@@ -48,6 +49,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.shop.scores import Scores
     from webapp.shop.visits import Visits
     from webapp.views import (
+        admin,
         api,
         catalog,
         leaderboard,
@@ -55,6 +57,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         ops,
         overview,
         rate_limits,
+        reference,
         throttled,
         visitors,
         visitors_api,
@@ -91,6 +94,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     )
 
     errors.init_app(app)
+    admin_access.init_app(app)
     guard.init_app(app)
     jinja.init_app(app)
     delivery.init_app(app, settings)
@@ -103,7 +107,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     visits.init_app(app)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    pages = overview, catalog, rate_limits, leaderboard, visitors
+    pages = overview, catalog, rate_limits, leaderboard, visitors, reference, admin
     interface = api, throttled, leaderboard_api, visitors_api, ops
     for view in (*pages, *interface):
         app.register_blueprint(view.bp)

@@ -307,6 +307,18 @@ FAMILIES: tuple[Family, ...] = (
     CURVE,
     VISITORS_LAB,
 )
+AUDIT = Family(
+    page="admin",
+    part="audit",
+    group="log",
+    type="stream",
+    holds="what admins changed, the last 1,000 times",
+    ttl_ms=None,
+    forever_because="none: a record that ends by itself is no record; it is capped",
+    role="durable",
+)
+
+FAMILIES: tuple[Family, ...] = (PRODUCT, LEASE, LAB, AUDIT)
 
 
 class BadName(ValueError):
