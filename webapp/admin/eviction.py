@@ -234,7 +234,7 @@ def outlook(now: State, policy: str) -> str:
         if not now.limit_bytes:
             return "Nothing leaves, and there is no limit."
         room = max(0, now.limit_bytes - now.used_bytes) / MB
-        return f"Nothing leaves. In {room:.1f} MB, writes fail with OOM."
+        return f"Nothing leaves. After {room:.1f} MB more, writes fail with OOM."
     group, _, kind = policy.partition("-")
     leaves = _LEAVES.get(kind, "a key")
     if group == "allkeys":

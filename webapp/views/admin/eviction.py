@@ -18,6 +18,7 @@ bp = Blueprint("eviction", __name__, url_prefix="/eviction")
 @bp.get("")
 def show() -> str:
     """Settings, what happens by the second, and what each policy would do."""
+    parts.name_on_the_tape("Read eviction settings")
     return delivery.page("admin/eviction.html", **_context())
 
 

@@ -53,13 +53,14 @@ def key() -> Response:
     """One key: its TTL, its contract, the beginning of its value."""
     where = parts.place()
     name = _name(request.args.get("key", ""))
-    parts.name_on_the_tape(f"Look at {names.written(name)}")
+    shown = names.shown(name, scan.family_of(where.namespace, name))
+    parts.name_on_the_tape(f"Look at {shown}")
     if request.args.get("again"):
         delivery.housekeeping()
     look = values.look(parts.client_of(where), where, name)
     context = _context(where, None) | {
         "look": look,
-        "name": names.shown(name, scan.family_of(where.namespace, name)),
+        "name": shown,
         "link": names.written(name),
         "cost": parts.cost(),
     }

@@ -15,5 +15,6 @@ _SHOWN = 100
 def show() -> str:
     """The newest changes first."""
     namespace = parts.settings().namespace
+    parts.name_on_the_tape("Read the record")
     entries = audit.latest(parts.clients().durable, namespace, _SHOWN)
     return delivery.page("admin/record.html", entries=entries, cost=parts.cost())
