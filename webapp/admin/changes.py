@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from webapp import keys
-from webapp.admin.scan import LARGEST_STEP, Place, Row, rows
+from webapp.admin.scan import LARGEST_STEP, Place, Row, family_of, rows
 
 MOST_KEYS = 10_000  # of one change
 BATCH = 100  # keys a pipeline
@@ -95,8 +95,8 @@ def set_ttl(client: redis.Redis, named: Sequence[bytes], ttl_ms: int) -> int:
 
 def _may_change(namespace: str, name: bytes) -> bool:
     """Ours, and not the record of what admins did."""
-    audit = keys.key(namespace, keys.AUDIT, "log").encode()
-    return name.startswith(f"{namespace}:".encode()) and name != audit
+    is_ours = name.startswith(f"{namespace}:".encode())
+    return is_ours and family_of(namespace, name) is not keys.AUDIT
 
 
 def _matching(

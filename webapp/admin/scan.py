@@ -46,7 +46,7 @@ class Row:
     memory_bytes: int | None  # None: the server cannot tell
     encoding: str
     slot: int
-    is_ours: bool  # under our namespace: may be changed here
+    is_ours: bool  # under our namespace
     breaks: tuple[str, ...]  # of the contract of its family
 
     @property
@@ -59,6 +59,11 @@ class Row:
         secret = self.family is not None and self.family.secret
         too_long = len(self.name) > names.LONGEST
         return "" if secret or too_long else names.written(self.name)
+
+    @property
+    def may_change(self) -> bool:
+        """Ours, and not the record of what admins did."""
+        return self.is_ours and self.family is not keys.AUDIT
 
     @property
     def ttl_max_ms(self) -> int:

@@ -64,11 +64,10 @@ def key() -> Response:
         "link": names.written(name),
         "cost": parts.cost(),
     }
-    render = delivery.page
-    template = "admin/key.html"
-    if request.headers.get("HX-Request"):
-        render, template = delivery.fragment, "admin/_key.html"
-    return make_response(render(template, **context), 200 if look else 404)
+    if request.headers.get("HX-Request"):  # that a key has gone is what it asks
+        return make_response(delivery.fragment("admin/_key.html", **context))
+    html = delivery.page("admin/key.html", **context)
+    return make_response(html, 200 if look else 404)
 
 
 @bp.post("/<action>/preview")
