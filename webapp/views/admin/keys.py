@@ -18,7 +18,7 @@ bp = Blueprint("keys", __name__, url_prefix="/keys")
 
 _ENOUGH = 50  # rows; until then a scan goes on by itself
 _CURSOR = re.compile(r"[0-9]{1,20}")
-_ACTIONS = ("delete", "expire")
+_TITLES = {"delete": "Delete keys", "expire": "Set a TTL"}  # by action
 _CHANGE_DEADLINE_S = 20.0
 _MOST_NAMED = 500
 
@@ -75,7 +75,7 @@ def preview(action: str) -> Response:
     """What a change would meet, and the commands that it would run."""
     _require_known(action)
     where, wanted = parts.place(), _wanted()
-    parts.name_on_the_tape(f"Preview: {action}")
+    parts.name_on_the_tape(f"Preview: {_TITLES[action].lower()}")
     with budget.limited_to(_CHANGE_DEADLINE_S):
         plan = changes.plan(parts.client_of(where), where, wanted)
     return _confirm(action, where, wanted, plan)
@@ -87,7 +87,7 @@ def change(action: str) -> Response:
     _require_known(action)
     where, wanted = parts.place(), _wanted()
     client = parts.client_of(where)
-    parts.name_on_the_tape("Delete keys" if action == "delete" else "Set TTL")
+    parts.name_on_the_tape(_TITLES[action])
     with budget.limited_to(_CHANGE_DEADLINE_S):
         plan = changes.plan(client, where, wanted)
         errors = _errors(action, plan)
@@ -283,5 +283,5 @@ def _again() -> str:
 
 
 def _require_known(action: str) -> None:
-    if action not in _ACTIONS:
+    if action not in _TITLES:
         raise Problem(404, "Not found", "Keys can be deleted, or given a TTL.")
