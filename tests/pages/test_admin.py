@@ -253,12 +253,12 @@ def test_keys_on_pages_and_on_the_tape_lead_admins_to_the_key(
     client: FlaskClient, admin: FlaskClient
 ) -> None:
     client.get("/catalog/1042")
-    for browser, count in ((client, 0), (admin, 1)):
+    for browser, is_linked in ((client, False), (admin, True)):
         panel = browser.get("/catalog/keys?ids=1042", headers=HTMX).text
         links = re.findall(r'class="key"[^>]*href="/admin/keys/key', panel)
-        assert len(links) == count
+        assert bool(links) is is_linked
         taped = browser.get("/catalog/1042", headers=HTMX).text
-        assert bool(re.search(r'class="k" href="/admin/keys/key', taped)) == bool(count)
+        assert ('class="k" href="/admin/keys/key' in taped) is is_linked
 
 
 # ---- what is shown ----
@@ -274,13 +274,13 @@ def test_a_scan_shows_keys_with_family_and_owner_page(
     admin: FlaskClient, client: FlaskClient
 ) -> None:
     client.get("/catalog/1042")
-    page = admin.get("/admin/keys?pattern=rpl:*", headers=HTMX).text
+    page = admin.get("/admin/keys?pattern=*{1042}", headers=HTMX).text
     row = next(r for r in page.split("<tr") if "{1042}" in r)
     assert '<a href="/catalog">catalog</a>, product' in row
     assert 'data-ttl-ms="' in row
     assert "UTC" in row
     assert "pill--no" not in row
-    assert "Scanned 1 of 1 key, 1 match" in page
+    assert re.search(r"Scanned (\d+) of \1 keys?, 1 match", page)
 
 
 def test_a_page_of_keys_costs_two_round_trips_and_says_so(
@@ -289,7 +289,9 @@ def test_a_page_of_keys_costs_two_round_trips_and_says_so(
     for number in range(1, 8):
         client.get(f"/catalog/{number}")
     page = admin.get("/admin/keys?pattern=rpl:*", headers=HTMX).text
-    assert "These reads cost 2 round trips, 30 commands" in page
+    shown = page.count("<tr data-ttl-ms")
+    assert shown >= 7
+    assert f"These reads cost 2 round trips, {2 + 4 * shown} commands" in page
 
 
 @pytest.mark.parametrize(
