@@ -37,6 +37,7 @@
       row.remove();
       return;
     }
+    if (!row.classList.contains("is-gone")) row.dispatchEvent(new Event("expired"));
     row.classList.add("is-gone");
     bar.value = 0;
     bar.setAttribute("aria-label", "expired");
@@ -57,7 +58,7 @@
 
   function tick() {
     if (document.documentElement.dataset.live === "paused") return;
-    for (const row of document.querySelectorAll("#keys li[data-ttl-ms]")) drain(row);
+    for (const row of document.querySelectorAll("[data-ttl-max-ms]:not(.pill)")) drain(row);
     for (const pill of document.querySelectorAll(".pill[data-ttl-ms]")) dim(pill);
   }
 

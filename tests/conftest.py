@@ -21,6 +21,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from webapp import create_app
+from webapp.admin import sign_in
 from webapp.connection import urls
 from webapp.connection.roles import Clients
 from webapp.settings import Settings, from_environ
@@ -235,3 +236,18 @@ def _is_alive(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def sign_in_as_admin(client: FlaskClient) -> FlaskClient:
+    """With the link that a start prints."""
+    instance = client.application.extensions["settings"].instance_path
+    token = sign_in.offer_link(instance)
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"  # as browsers do
+    assert client.post("/admin/login", data={"token": token}).status_code == 303
+    return client
+
+
+@pytest.fixture
+def admin(app: Flask) -> FlaskClient:
+    """A browser that is an admin's."""
+    return sign_in_as_admin(app.test_client())

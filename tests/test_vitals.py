@@ -195,6 +195,26 @@ def test_a_server_tells_its_load_and_memory(on_server: Settings, client: redis.R
 
 
 @pytest.mark.server
+def test_what_left_the_cache_is_told_by_the_second(
+    on_server: Settings, client: redis.Redis
+):
+    ticker = Vitals(on_server)
+    ticker.tick()
+    client.config_set("maxmemory-policy", "allkeys-random")
+    for number in range(50):
+        client.set(f"there:{number}", "x" * 1000)
+    client.set("short", 1, px=1)
+    wait_until(lambda: not client.exists("short"))
+    client.config_set("maxmemory", client.info("memory")["used_memory"] - 20_000)
+    client.set("one more", 1)
+    seen = ticked(ticker, on_server).cache_series
+    assert seen["evicted"][-1] > 0
+    assert seen["expired"][-1] == 1
+    assert seen["memory_bytes"][-1] > 100_000
+    assert {len(series) for series in seen.values()} == {60}
+
+
+@pytest.mark.server
 def test_two_roles_on_one_server_count_once(on_server: Settings, client: redis.Redis):
     clients = len(client.client_list())
     seen = ticked(Vitals(on_server), on_server)

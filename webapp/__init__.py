@@ -31,6 +31,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp import paths
     from webapp.connection.roles import connect
     from webapp.http import (
+        admin_access,
         delivery,
         errors,
         guard,
@@ -49,6 +50,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.shop.scores import Scores
     from webapp.shop.visits import Visits
     from webapp.views import (
+        admin,
         api,
         catalog,
         leaderboard,
@@ -56,6 +58,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         ops,
         overview,
         rate_limits,
+        reference,
         session_api,
         sessions,
         throttled,
@@ -95,6 +98,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
 
     app.session_interface = Sessions(clients.durable, settings.namespace)
     errors.init_app(app)
+    admin_access.init_app(app)
     guard.init_app(app)
     jinja.init_app(app)
     delivery.init_app(app, settings)
@@ -107,9 +111,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     visits.init_app(app)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    pages = overview, catalog, sessions, rate_limits, leaderboard, visitors
+    patterns = catalog, sessions, rate_limits, leaderboard, visitors
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
-    for view in (*pages, *interface):
+    for view in (overview, *patterns, reference, admin, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies

@@ -330,6 +330,17 @@ VISITORS_LAB = Family(
     role="cache",
 )
 
+AUDIT = Family(
+    page="admin",
+    part="audit",
+    group="log",
+    type="stream",
+    holds="what admins changed, the last 1,000 times",
+    ttl_ms=None,
+    forever_because="none: a record that ends by itself is no record; it is capped",
+    role="durable",
+)
+
 FAMILIES: tuple[Family, ...] = (
     PRODUCT,
     LEASE,
@@ -361,6 +372,7 @@ FAMILIES: tuple[Family, ...] = (
     SIMULATED_SET,
     CURVE,
     VISITORS_LAB,
+    AUDIT,
 )
 
 

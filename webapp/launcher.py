@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from webapp import process
+from webapp.admin import sign_in
 from webapp.connection.embedded import EmbeddedServer, ServerError, find_binary
 from webapp.connection.roles import connect
 from webapp.instance import CannotStart, claimed, listening, make_private
@@ -175,6 +176,14 @@ class Launcher:
         Thread(target=self._do_chores, daemon=True).start()
         self._await_web(self._web)
         print(f"Redis Patterns Live: {self.url}", flush=True)
+        self._offer_admin()
+
+    def _offer_admin(self) -> None:
+        """On loopback the terminal is trusted: its link makes an admin, once."""
+        sign_in.withdraw_link(self._settings.instance_path)
+        if self._settings.is_loopback and not self._settings.admin_password:
+            token = sign_in.offer_link(self._settings.instance_path)
+            print(f"Admin, once: {self.url}/admin/login?token={token}", flush=True)
 
     def _await_web(self, web: process.Process) -> None:
         """One request that waits in the socket until a worker takes it."""

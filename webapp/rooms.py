@@ -55,4 +55,48 @@ PAGES: tuple[Page, ...] = (
         group="Patterns",
         rooms=("unique_visitors",),
     ),
+    Page(
+        name="reference",
+        url="/reference",
+        title="Reference",
+        use="Structures, TTLs, policies, and where each is live",
+        group="Labs",
+        rooms=(),
+    ),
+)
+
+# For admins only: in their navigation, and without a tile.
+ADMIN_PAGES: tuple[Page, ...] = (
+    Page(
+        name="keys",
+        url="/admin/keys",
+        title="Keys",
+        use="Every key, its TTL, and its contract",
+        group="Admin",
+        rooms=(),
+    ),
+    Page(
+        name="memory",
+        url="/admin/memory",
+        title="Memory",
+        use="Namespaces by memory",
+        group="Admin",
+        rooms=(),
+    ),
+    Page(
+        name="eviction",
+        url="/admin/eviction",
+        title="Eviction settings",
+        use="The limit, the policy, and what they do",
+        group="Admin",
+        rooms=(),
+    ),
+    Page(
+        name="record",
+        url="/admin/record",
+        title="Record",
+        use="What admins changed",
+        group="Admin",
+        rooms=(),
+    ),
 )

@@ -294,6 +294,38 @@ def test_filling_the_database_can_be_interrupted(tmp_path: Path) -> None:
     assert "http://" not in app.output
 
 
+def test_a_start_prints_a_link_that_makes_an_admin_once(instance: Path) -> None:
+    with running(instance) as app:
+        wait_until(lambda: "Admin, once:" in app.output)
+        token = app.output.rpartition("token=")[2].strip()
+        assert [_enter(app, token) for _ in range(2)] == [303, 401]
+    with running(instance) as again:
+        wait_until(lambda: "Admin, once:" in again.output)
+        assert token not in again.output
+
+
+def test_with_a_password_no_link_is_printed(instance: Path) -> None:
+    with running(instance, ADMIN_PASSWORD="correct horse battery") as app:
+        wait_until((instance / "vitals.json").exists)
+        assert app.get("/admin/login")[0] == 200
+        assert "token=" not in app.output
+        assert not (instance / "admin_link").exists()
+
+
+def _enter(app: App, token: str) -> int:
+    connection = HTTPConnection(*app.address, timeout=5)
+    try:
+        connection.request(
+            "POST",
+            "/admin/login",
+            body=f"token={token}",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def test_without_a_server_program_the_app_says_so_and_works(instance: Path) -> None:
     with running(instance, "-c", _WITHOUT_SERVERS, WORKERS="2") as app:
         assert "limited mode" in app.output

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RedisProcess
-from webapp.connection.probe import lacking
+from webapp.connection.probe import lacking, policies
 from webapp.live.servers import Probe
 
 pytestmark = pytest.mark.server
@@ -34,3 +34,23 @@ def test_a_forbidden_command_is_lacking_too(redis_process: RedisProcess) -> None
         (reason,) = lacking(client)
     assert "UNLINK" in reason
     assert "permissions" in reason
+
+
+def test_a_server_tells_which_policies_it_accepts(redis_process: RedisProcess) -> None:
+    with redis_process.client() as client:
+        before = client.config_get("*")
+        accepted = policies(client)
+        assert client.config_get("*") == before
+        assert len(accepted) >= 8
+        for policy in accepted:
+            client.config_set("maxmemory-policy", policy)
+
+
+def test_a_server_without_config_tells_no_policies(tmp_path: Path) -> None:
+    server = RedisProcess(tmp_path, options=("--rename-command", "CONFIG", ""))
+    server.start()
+    try:
+        with server.client() as client:
+            assert policies(client) == []
+    finally:
+        server.kill()

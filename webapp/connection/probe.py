@@ -4,6 +4,7 @@ Managed servers forbid commands, forks rename them. What is lacking is shown wit
 reason the server gave, and the page goes on without it.
 """
 
+import re
 from dataclasses import dataclass
 
 import redis
@@ -39,3 +40,26 @@ def lacking(client: redis.Redis) -> list[str]:
         except ResponseError as error:
             refused.append(f"No {feature.name}, for {feature.needed_for}: {error}")
     return refused
+
+
+# No server takes this policy, and the refusal lists those that it takes.
+ASK_POLICIES = ("CONFIG SET", "maxmemory-policy", "?")
+_POLICY = re.compile(r"\b(?:noeviction|(?:allkeys|volatile)-[a-z]+)\b")
+
+
+def policies(client: redis.Redis) -> list[str]:
+    """The eviction policies that this server accepts; empty: it does not tell.
+
+    Raises redis.ConnectionError or redis.TimeoutError.
+    """
+    try:
+        client.execute_command(*ASK_POLICIES)
+    except (ConnectionError, TimeoutError):
+        raise
+    except ResponseError as error:
+        return policies_in(str(error))
+    return []
+
+
+def policies_in(refusal: str) -> list[str]:
+    return _POLICY.findall(refusal.partition("following:")[2])

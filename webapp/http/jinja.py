@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
@@ -71,6 +72,14 @@ def clock(ms: int) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def until(left_ms: int) -> str:
+    """When it ends, in UTC: '14:32:08 UTC', with the date if it is not today."""
+    now = datetime.now(UTC)
+    end = now + timedelta(milliseconds=left_ms)
+    date = "" if end.date() == now.date() else f"{end:%Y-%m-%d} "
+    return f"{date}{end:%H:%M:%S} UTC"
+
+
 def plural(count: int, one: str) -> str:
     """(1, 'key') -> '1 key', (412, 'key') -> '412 keys'."""
     if count != 1:
@@ -78,11 +87,16 @@ def plural(count: int, one: str) -> str:
     return f"{count:,} {one}"
 
 
-def line(series: Sequence[float], width: int, height: int) -> str:
-    """The `d` of an SVG path through the series, which fills the box."""
+def line(
+    series: Sequence[float], width: int, height: int, *, top: float | None = None
+) -> str:
+    """The `d` of an SVG path through the series, which fills the box.
+
+    With a `top` the box reaches from 0 to it.
+    """
     if len(series) < 2:
         return ""
-    low, high = min(series), max(series)
+    low, high = (min(series), max(series)) if top is None else (0.0, top)
     step, span = (width - 4) / (len(series) - 1), (high - low) or 1
     ys = [2 + (height - 4) * (1 - (value - low) / span) for value in series]
     points = (f"{i * step:.1f} {y:.1f}" for i, y in enumerate(ys))
@@ -148,6 +162,7 @@ def init_app(app: Flask) -> None:
         price=price,
         thousands=thousands,
         total=total,
+        until=until,
     )
     app.jinja_env.globals.update(
         bars=bars, stacked=stacked, line=line, of_vitals=tape.of_vitals, plural=plural

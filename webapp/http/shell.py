@@ -6,10 +6,10 @@ import msgspec
 from flask import Flask, request
 
 from webapp.connection.roles import Clients
-from webapp.http import session
+from webapp.http import admin_access, session
 from webapp.http.delivery import DISTANCES_MS
 from webapp.live import vitals
-from webapp.rooms import PAGES
+from webapp.rooms import ADMIN_PAGES, PAGES
 from webapp.settings import Settings
 
 _GROUPS = ("Patterns", "Labs", "Admin")
@@ -42,10 +42,11 @@ def _navigation() -> list[dict[str, Any]]:
     here = request.path
     start = {"title": "Overview", "url": "/", "current": here == "/"}
     groups = [{"title": "", "pages": [start]}]
+    offered = (*PAGES, *ADMIN_PAGES) if admin_access.is_admin() else PAGES
     for group in _GROUPS:
         pages = [
             {"title": p.title, "url": p.url, "current": here.startswith(p.url)}
-            for p in PAGES
+            for p in offered
             if p.group == group
         ]
         if pages:
@@ -63,8 +64,13 @@ def _preferences(*, demo: bool) -> Preferences:
         projector=cookies.get("projector") == "1",
         inside=cookies.get("inside") == "1",
         distance_ms=(int(distance) if known else 0) if demo else None,
-        tape_folded=cookies.get("tape") == "folded",
+        tape_folded=cookies.get("tape", _tape()) == "folded",
     )
+
+
+def _tape() -> str:
+    """Folded where a wide table needs the room, until the visitor says otherwise."""
+    return "folded" if request.endpoint == "admin.keys.show" else ""
 
 
 def _down(clients: Clients) -> list[str]:

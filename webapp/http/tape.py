@@ -6,6 +6,7 @@ here, so nothing raw leaves the process.
 """
 
 import re
+from collections.abc import Container
 from datetime import datetime
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from webapp.scripts import SCRIPTS
 
 _LONGEST = 64  # characters of an argument or a short reply
 _LONGEST_CLI = 4096
+_MOST_ROWS = 200  # of a receipt: its first and its last commands
 _SECRET_COMMANDS = {"AUTH", "HELLO", "ACL"}
 _PLAIN = re.compile(r"[A-Za-z0-9_.:{}*?@,=+/-]+")
 _KEY = re.compile(r"[a-z0-9_-]+:[a-z0-9_-]+:[a-z0-9_-]+:\{[^{}]+\}(:.+)?", re.I)
@@ -95,6 +97,11 @@ class Receipt(msgspec.Struct):
         return sorted(rows, key=lambda row: row[1].at_us)
 
     @property
+    def rows_count(self) -> int:
+        """How many of its commands are on the receipt."""
+        return sum(len(trip.commands) for trip in self.trips)
+
+    @property
     def scripts(self) -> list[str]:
         """The names of the scripts that ran, each once."""
         commands = (c for t in self.trips for c in t.commands)
@@ -107,9 +114,11 @@ class Receipt(msgspec.Struct):
 
 def receipt(recording: Recording, *, page: str, namespace: str) -> Receipt:
     """What the tape shows of a recording that has ended."""
+    sent = [command for trip in recording.trips for command in trip.commands]
+    shown = _shown(len(sent))
     trips, n = [], 0
     for trip in recording.trips:
-        trips.append(_trip(trip, namespace, first=n + 1))
+        trips.append(_trip(trip, namespace, first=n + 1, shown=shown))
         n += len(trip.commands)
     verdict = recording.verdict
     return Receipt(
@@ -123,15 +132,23 @@ def receipt(recording: Recording, *, page: str, namespace: str) -> Receipt:
         database_us=sum(query.us for query in recording.sql),
         duration_us=recording.now_us(),
         housekeeping=recording.housekeeping,
-        trips=trips,
+        trips=[trip for trip in trips if trip.commands],
         sql=[_sql(query) for query in recording.sql],
         verdict=Verdict(*verdict) if verdict else None,  # type: ignore[arg-type]
         cli="\n".join(
             _cli(command, namespace)
-            for trip in recording.trips
-            for command in trip.commands
+            for n, command in enumerate(sent, start=1)
+            if n in shown
         ),
     )
+
+
+def _shown(count: int) -> Container[int]:
+    """The numbers of the rows that a receipt of so many commands shows."""
+    if count <= _MOST_ROWS:
+        return range(1, count + 1)
+    half = _MOST_ROWS // 2
+    return {*range(1, half + 1), *range(count - half + 1, count + 1)}
 
 
 def of_vitals(now: VitalsNow) -> Receipt | None:
@@ -178,10 +195,11 @@ def of_vitals(now: VitalsNow) -> Receipt | None:
     )
 
 
-def _trip(trip: Trip, namespace: str, *, first: int) -> TapeTrip:
+def _trip(trip: Trip, namespace: str, *, first: int, shown: Container[int]) -> TapeTrip:
     commands = [
         _command(command, namespace, n=first + i, us=None if i else trip.us)
         for i, command in enumerate(trip.commands)
+        if first + i in shown
     ]
     return TapeTrip(
         trip.node, trip.at_us, trip.us, trip.distance_us, trip.sent, commands
@@ -205,7 +223,7 @@ def _command(
         n=n,
         name=name,
         args=shown,
-        reply=None if command.error else _reply(command.reply, hidden=hidden),
+        reply=None if command.error else _reply_of(name, command.reply, hidden=hidden),
         error=command.error and _clean(command.error),
         us=us,
         source=_source(command.source),
@@ -258,6 +276,13 @@ def _chip(text: str, size: int) -> str | None:
     if text[:1] in ("{", "[") and text[-1:] in ("}", "]"):
         return f"json {size} B"
     return f"text {size} B" if len(text) > _LONGEST else None
+
+
+def _reply_of(name: str, reply: Any, *, hidden: bool) -> str:
+    """SCAN answers with names, of secret keys too, so they are only counted."""
+    if name == "SCAN" and isinstance(reply, list | tuple):
+        return f'["{_text(reply[0])}", {len(reply[1]):,} keys]'
+    return _reply(reply, hidden=hidden)
 
 
 def _reply(reply: Any, *, hidden: bool) -> str:

@@ -29,6 +29,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     memory_max_bytes: int | None = None  # 0: no limit
     maxmemory_policy: str | None = None
     lacks: list[str] = []  # what it refuses that the app would use, and why
+    policies: list[str] = []  # for eviction, that it accepts; empty: not known
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class Totals:
     hits: int
     misses: int
     evicted: int
+    expired: int = 0
 
     def growth(self, before: "Totals | None") -> "Growth | None":
         """What was added; None where these totals do not continue the earlier ones."""
@@ -63,6 +65,8 @@ class Totals:
             evicted_per_s=round((self.evicted - before.evicted) / elapsed_s),
             hits=self.hits - before.hits,
             misses=self.misses - before.misses,
+            evicted=self.evicted - before.evicted,
+            expired=self.expired - before.expired,
         )
         parts = added.ops_per_s, added.evicted_per_s, added.hits, added.misses
         return added if min(parts) >= 0 else None  # CONFIG RESETSTAT sets all to 0
@@ -74,6 +78,8 @@ class Growth:
     evicted_per_s: int
     hits: int
     misses: int
+    evicted: int = 0
+    expired: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class Probe:
         self._name = ""
         self._totals: Totals | None = None
         self._lacks: list[str] = []  # found out once for each start of the server
+        self._policies: list[str] = []  # likewise
 
     def ask(self) -> Answer:
         began = time.perf_counter()
@@ -107,6 +114,7 @@ class Probe:
             info = parse_info(text)
             if self._totals is None or self._totals.run_id != info.get("run_id"):
                 self._lacks = probe.lacking(self._client)
+                self._policies = probe.policies(self._client)
         except (RedisError, OSError) as failure:
             error = str(failure)
         us = round((time.perf_counter() - began) * 1e6)
@@ -131,6 +139,7 @@ class Probe:
             hits=_number(info, "keyspace_hits"),
             misses=_number(info, "keyspace_misses"),
             evicted=_number(info, "evicted_keys"),
+            expired=_number(info, "expired_keys"),
         )
         growth = totals.growth(self._totals)
         self._totals, self._name = totals, server_name(info)
@@ -145,6 +154,7 @@ class Probe:
             memory_max_bytes=_number(info, "maxmemory"),
             maxmemory_policy=info.get("maxmemory_policy"),
             lacks=self._lacks,
+            policies=self._policies,
         )
         clients = _number(info, "connected_clients")
         return Answer(server, totals.run_id, clients, growth, spent)

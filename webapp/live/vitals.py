@@ -29,6 +29,7 @@ from webapp.shop import shoppers
 
 FILE = "vitals.json"
 SECONDS = 60  # how long a minute is, in ticks
+_OF_CACHE = ("hits", "misses", "evicted", "expired", "memory_bytes")
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class VitalsNow(msgspec.Struct, frozen=True, kw_only=True):
     servers: list[Server] = []
     strip: Strip = msgspec.field(default_factory=Strip)
     series: dict[str, list[int]] = {}  # "page.event": how often in each of 60 s
+    cache_series: dict[str, list[int]] = {}  # of the cache server, by the second
     shared: bool = False  # both roles are on one server
     down: list[str] = []  # roles whose server does not answer
     limited: bool = False  # an imitation inside a worker: nobody else can ask it
@@ -102,6 +104,9 @@ class Second:
     ops_per_s: int | None = None
     hits: int = 0  # the cache server's lookups
     misses: int = 0
+    evicted: int = 0
+    expired: int = 0
+    memory_bytes: int = 0  # used at its end
     counts: Counts = field(default_factory=Counts)
 
 
@@ -134,12 +139,17 @@ class Vitals:
     def _look(self) -> VitalsNow:
         answers = [probe.ask() for probe in self._probes]
         before, self._counts = self._counts, counts.read(self._metrics)
-        cache = next((a.growth for a in answers if a.server.role == "cache"), None)
+        answer = next((a for a in answers if a.server.role == "cache"), None)
+        cache = answer.growth if answer else None
+        memory = answer.server.memory_used_bytes if answer else None
         self._minute.append(
             Second(
                 ops_per_s=total_ops_per_s(answers),
                 hits=cache.hits if cache else 0,
                 misses=cache.misses if cache else 0,
+                evicted=cache.evicted if cache else 0,
+                expired=cache.expired if cache else 0,
+                memory_bytes=memory or 0,
                 counts=self._counts.since(before or self._counts),
             )
         )
@@ -165,6 +175,7 @@ class Vitals:
             shared=len(up) < sum(server.up for server in servers),
             strip=_strip([s.counts for s in minute]),
             series=_series([s.counts for s in minute]),
+            cache_series={n: [getattr(s, n) for s in minute] for n in _OF_CACHE},
             down=[server.role for server in servers if not server.up],
             limited=self._limited,
             shoppers_per_s=shoppers.read_rate(folder) if demo else None,

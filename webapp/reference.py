@@ -1,0 +1,263 @@
+"""The reference tables: what each use case, TTL, policy and pattern is in this app."""
+
+from dataclasses import dataclass
+
+from webapp import keys
+from webapp.rooms import PAGES, Page
+
+
+@dataclass(frozen=True)
+class UseCase:
+    name: str
+    structure: str
+    example: str  # a key as the reference writes it
+    part: tuple[str, ...]  # "page:part" of the key families that play it here
+
+
+@dataclass(frozen=True)
+class SuggestedTtl:
+    data: str
+    suggested: str
+    part: tuple[str, ...]
+    reason: str  # why the one set here is what it is
+
+
+@dataclass(frozen=True)
+class Policy:
+    name: str
+    behaviour: str
+    best_for: str
+
+
+@dataclass(frozen=True)
+class AntiPattern:
+    name: str
+    problem: str
+    fix: str
+    here: str  # what this app does instead
+    page: str = ""  # that shows it
+
+
+@dataclass(frozen=True)
+class Pattern:
+    name: str
+    use: str
+    page: str
+
+
+@dataclass(frozen=True)
+class KeyName:
+    grammar: str
+    example: str
+    part: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    text: str
+    here: str  # how to see it
+    page: str = ""
+
+
+USE_CASES = (
+    UseCase("Simple cache", "String", "product:123", ("catalog:product",)),
+    UseCase("User session", "Hash", "session:abc", ("sessions:session",)),
+    UseCase("Leaderboard", "Sorted Set", "scores:weekly", ("leaderboard:week",)),
+    UseCase("Unique visitors", "Set", "visitors:2024-01-01", ("visitors:set",)),
+    UseCase(
+        "Activity feed",
+        "List",
+        "feed:user:456",
+        ("activity:feed", "activity:shopper"),
+    ),
+    UseCase("Event stream", "Stream", "events:orders", ("feed:events",)),
+    UseCase(
+        "Counters, rate limits",
+        "String (INCR)",
+        "ratelimit:user:123",
+        ("rate-limits:fixed-window",),
+    ),
+    UseCase(
+        "Approximate unique counts",
+        "HyperLogLog (a Bloom filter needs a bitmap or a module)",
+        "hll:pageviews",
+        ("visitors:hll",),
+    ),
+)
+TTLS = (
+    SuggestedTtl(
+        "User session",
+        "24 h",
+        ("sessions:session",),
+        "A day without a click ends it; each use begins the day anew.",
+    ),
+    SuggestedTtl(
+        "Product page",
+        "",
+        ("catalog:product",),
+        "An hour and up to 10 % more, so that pages cached together do not end "
+        "together. An edit deletes the copy at once.",
+    ),
+    SuggestedTtl(
+        "API response cache",
+        "5 to 15 min",
+        ("catalog:response",),
+        "Five minutes: what a list may lag behind without anybody minding.",
+    ),
+    SuggestedTtl(
+        "Rate-limit window",
+        "the window's size",
+        ("rate-limits:fixed-window", "rate-limits:sliding-window-log"),
+        "Its window, to the millisecond: the key ends with what it counts.",
+    ),
+    SuggestedTtl(
+        "Short-lived tokens",
+        "5 to 10 min",
+        ("sessions:code",),
+        "Five minutes to type a code, and it works once.",
+    ),
+    SuggestedTtl(
+        "Leaderboard",
+        "1 h to 24 h",
+        ("leaderboard:week",),
+        "To the end of its week and a day more, so that the end can be read.",
+    ),
+    SuggestedTtl(
+        "Static or reference data",
+        "1 h to 1 week",
+        ("catalog:list", "catalog:categories"),
+        "A day: it changes with a release.",
+    ),
+    SuggestedTtl(
+        "Lease of a cache entry",
+        "",
+        ("catalog:lease",),
+        "Longer than a load takes; who loads longer stores nothing.",
+    ),
+)
+POLICIES = (
+    Policy("noeviction", "Writes fail when memory is full", "queues, critical data"),
+    Policy("allkeys-lru", "Least recently used goes", "general cache"),
+    Policy("volatile-lru", "The same among keys with a TTL", "mixed store"),
+    Policy("allkeys-lfu", "Least frequently used goes", "skewed access"),
+    Policy("volatile-lfu", "The same among keys with a TTL", "mixed store, hot keys"),
+    Policy("volatile-ttl", "Soonest to expire goes", "keep long-lived data"),
+    Policy("allkeys-random", "Any key goes", "even access"),
+    Policy("volatile-random", "Any key with a TTL goes", "mixed store, even access"),
+    Policy("allkeys-lrm", "Least recently modified goes", "keep what was written last"),
+    Policy("volatile-lrm", "The same among keys with a TTL", "mixed store"),
+)
+ANTI_PATTERNS = (
+    AntiPattern(
+        "Keys with no TTL",
+        "Memory grows without bound",
+        "Always set one",
+        "Every family of keys has a TTL or a reason, and a test reads the registry.",
+    ),
+    AntiPattern(
+        "KEYS * in production",
+        "Blocks the server, O(N)",
+        "SCAN cursor",
+        "The app sends no KEYS. Reset and the admin panel use SCAN, a page at a time.",
+    ),
+    AntiPattern(
+        "Blobs over 100 KB",
+        "Slow serialisation, memory pressure",
+        "A reference in Redis, the blob in an object store",
+        "A cached product has some hundred bytes; the tape shows each size.",
+        "catalog",
+    ),
+    AntiPattern(
+        "One Redis for everything",
+        "No isolation between cache and queue",
+        "Separate instances",
+        "Two roles, cache and durable, each with a server and a policy of its own.",
+    ),
+    AntiPattern(
+        "Ignoring pool limits",
+        "Connections run out under load",
+        "Size the pool to the workload",
+        "A blocking pool as large as the threads, and a bounded wait for it.",
+    ),
+    AntiPattern(
+        "No stampede handling",
+        "Thundering herd on a cold start",
+        "Locks or probabilistic early expiry",
+        "Who misses while another loads shares the lease, and cannot store stale data.",
+        "catalog",
+    ),
+    AntiPattern(
+        "FLUSHALL without thought",
+        "Wipes the instance",
+        "Delete by key pattern, scoped",
+        "Reset demo data takes this namespace only, by SCAN and UNLINK.",
+    ),
+)
+PATTERNS = (
+    Pattern("Cache-aside", "Read-heavy, slight staleness tolerated", "catalog"),
+    Pattern(
+        "Write-through",
+        "Reads soon after writes; it is no strong consistency",
+        "catalog#write_through",
+    ),
+    Pattern("Distributed lock", "Keep others from a resource", "locks"),
+    Pattern("Sliding-window limit", "Accurate throttling per user", "rate-limits"),
+    Pattern("Streams", "Durable events, consumer groups", "streams"),
+    Pattern("Pub/sub", "Broadcast without delivery guarantee", "feed"),
+    Pattern("Sorted-set leaderboard", "Ranked scores, pages", "leaderboard"),
+    Pattern("HyperLogLog", "Approximate unique counts in little memory", "visitors"),
+)
+KEY_NAMES = (
+    KeyName("resource:id:field", "user:123:profile", ()),
+    KeyName("resource:id:field", "order:456:status", ()),
+    KeyName("resource:id:field", "cache:product:789", ("catalog:product",)),
+    KeyName("namespace:resource:id", "myapp:session:abc123", ("sessions:session",)),
+    KeyName(
+        "namespace:resource:id",
+        "myapp:ratelimit:user:123",
+        ("rate-limits:fixed-window",),
+    ),
+    KeyName("resource:date", "stats:pageviews:2024-01-01", ("visitors:set",)),
+)
+FACTS = (
+    Fact(
+        "A single command is atomic; several need Lua, MULTI/EXEC or coordination",
+        "Each miss on the catalog is one script: see inside it on the tape.",
+        "catalog",
+    ),
+    Fact(
+        "Data is kept by RDB snapshots or an append-only file",
+        "The app's own durable server appends to a file, its cache does not.",
+    ),
+    Fact(
+        "Clients speak RESP over TCP",
+        "The tape prints what is sent and answered, in redis-cli's words.",
+        "catalog",
+    ),
+    Fact(
+        "A pool avoids a handshake for each request",
+        "The first command after a start shows HELLO on the tape, later ones do not.",
+        "catalog",
+    ),
+)
+REACH_FOR_IT = (
+    ("Caching in an app", "catalog"),
+    ("Limits", "rate-limits"),
+    ("Locks or coordination", "locks"),
+    ("Session or token storage", "sessions"),
+    ("Messaging by pub/sub or Streams", "feed"),
+)
+
+
+def page_of(name: str) -> Page | None:
+    """The page with that address, if it is here; `page#room` also asks for a room."""
+    address, _, room = name.partition("#")
+    for page in PAGES:
+        if page.url == f"/{address}" and (not room or room in page.rooms):
+            return page
+    return None
+
+
+def families_of(parts: tuple[str, ...]) -> list[keys.Family]:
+    """Those of the families that this app has."""
+    return [f for f in keys.FAMILIES if f"{f.page}:{f.part}" in parts]
