@@ -30,13 +30,14 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
 
     from webapp import paths
     from webapp.connection.roles import connect
-    from webapp.http import delivery, errors, guard, jinja, metrics, shell
+    from webapp.http import delivery, errors, events, guard, jinja, metrics, shell
     from webapp.live import sockets
+    from webapp.live.feed import Feed
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
-    from webapp.views import api, catalog, ops, overview
+    from webapp.views import api, catalog, feed, ops, overview
 
     app = Flask(
         __name__,
@@ -63,6 +64,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     hub = Hub(
         settings,
         render=lambda now: live("_live.html").render(vitals=now, pages=PAGES),
+        feed=Feed(
+            settings, render=lambda rows: live("feed/_rows.html").render(entries=rows)
+        ),
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
 
@@ -72,7 +76,8 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     delivery.init_app(app, settings)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    for view in (overview, catalog, api, ops):
+    events.init_app(app, clients.durable, settings.namespace)
+    for view in (overview, catalog, feed, api, ops):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies

@@ -66,8 +66,27 @@ LAB = Family(
     ttl_ms=60_000,
     role="cache",
 )
+FEED = Family(
+    page="feed",
+    part="events",
+    group="feed",
+    type="stream",
+    holds="the last 1,000 events of a feed; its name is the pub/sub channel too",
+    ttl_ms=24 * HOUR_MS,
+    role="durable",
+)
+FEED_LAB = Family(
+    page="feed",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="stream",
+    holds="scratch feeds of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
 
-FAMILIES: tuple[Family, ...] = (PRODUCT, LEASE, LAB)
+FAMILIES: tuple[Family, ...] = (PRODUCT, LEASE, LAB, FEED, FEED_LAB)
 
 
 class BadName(ValueError):

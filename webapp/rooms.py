@@ -23,4 +23,12 @@ PAGES: tuple[Page, ...] = (
         group="Patterns",
         rooms=("cache_aside",),
     ),
+    Page(
+        name="feed",
+        url="/feed",
+        title="Live feed",
+        use="Pub/sub to a websocket, whole by a stream",
+        group="Patterns",
+        rooms=("pub_sub",),
+    ),
 )

@@ -63,6 +63,7 @@ class Bench:
     engine: Engine
     namespace: str
     product_id: int  # a real product, only ever read
+    lab: keys.Family = keys.LAB  # the family of the page's scratch keys
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,11 @@ class Run:
         self.id = f"{name}-{secrets.token_hex(3)}"
         self.keys: list[str] = []
         self.recordings: list[Recording] = []
-        self._namespace = bench.namespace
+        self._namespace, self._lab = bench.namespace, bench.lab
 
     def key(self, name: str) -> str:
         """A scratch key, which is deleted when the run ends."""
-        key = keys.key(self._namespace, keys.LAB, self.id, name)
+        key = keys.key(self._namespace, self._lab, self.id, name)
         self.keys.append(key)
         return key
 
@@ -178,7 +179,7 @@ class Replay:
         with self._run.recording(actor) as own:
             answer = do()
         sent = _sent(own)
-        own.cause = f"{actor}: {', '.join(verb for verb, _ in sent)}"
+        own.cause = f"{actor}: {', '.join(verb for verb, _ in sent) or text}"
         reply = shown(answer) if shown else _reply(own)
         own.verdict = tone(answer), reply
         command = "; ".join(line for _, line in sent)

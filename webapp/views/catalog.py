@@ -15,6 +15,7 @@ from webapp.experiments import Bench
 from webapp.experiments.cache_aside import EXPERIMENTS
 from webapp.http import delivery, ids, keypanel, lab, reads, sources
 from webapp.http.errors import Problem
+from webapp.http.events import tell, tell_edit
 from webapp.http.reads import catalog
 from webapp.shop import queries
 from webapp.shop.seed import FEATURED_IDS
@@ -74,6 +75,8 @@ def product(product_id: str) -> Response:
     served = _served(read.outcome, round((perf_counter() - began) * 1e6))
     if read.value is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
+    if not request.headers.get("X-Shopper"):
+        tell("view", read.value.name, request.path)
     response = _respond(read.value, served=served)
     response.set_cookie("served", _kept(served), samesite="Lax", path="/catalog")
     response.headers["X-Cache"] = read.outcome
@@ -92,6 +95,7 @@ def edit(product_id: str) -> Response:
     edited = catalog().edit(number, price_cents=price_cents, stock=stock)
     if edited is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
+    tell_edit(edited.product)
     if edited.invalidated:
         delivery.verdict("ok", "invalidated")
     else:
