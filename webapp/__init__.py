@@ -98,8 +98,10 @@ def _catch_up(clients: "Clients", shop: "Catalog") -> None:
         shop.replay_outbox(client)
 
     clients.breakers["cache"].before_close.append(catch_up)
+    clients.breakers["durable"].before_close.append(scripts.preload)
     try:
         catch_up(clients.cache)
+        scripts.preload(clients.durable)
         for _, client in clients.items():
             warm(client, connections=_WARM_CONNECTIONS)
     except RedisError as error:

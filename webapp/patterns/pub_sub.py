@@ -16,6 +16,7 @@ Commands
     join     3 round trips  XREVRANGE 1, SUBSCRIBE, then XRANGE twice in one pipeline
     listen   none           the server sends; a PING every `heartbeat_ms` of silence
     replay   1 round trip   XRANGE twice, O(messages missed)
+    facts    1 round trip   PUBSUB NUMSUB, XLEN, O(1)
 
 Guarantees: a listener gets messages in the order of their ids, each once, also across
 lost connections and a restart of the server, as far back as the stream reaches; where
@@ -97,6 +98,12 @@ class Replay(Generic[T]):
     whole: bool  # False: there may have been more, which the stream has dropped
 
 
+@dataclass(frozen=True)
+class Facts:
+    subscribers: int  # subscriptions on this server, one a process
+    kept: int  # messages in the stream
+
+
 Heard: TypeAlias = Message[T] | Bad | Joined | Lost | None
 
 
@@ -107,7 +114,7 @@ class PubSub:
     longest: int = 1_000  # entries the stream keeps
     ttl_ms: int = 86_400_000
     wait_ms: int = 250  # less than the client's read timeout
-    heartbeat_ms: int = 5_000  # of silence; after twice as long the server is gone
+    heartbeat_ms: int = 5_000  # of silence, then PING; as long for its PONG
 
     def publish(self, client: redis.Redis, stream: str, *, payload: bytes) -> Published:
         """Keep a message and tell it, in one step."""
@@ -125,6 +132,14 @@ class PubSub:
         """The last messages, newest first."""
         entries: Any = client.xrevrange(stream, count=count)
         return [_decoded(id, fields.get(_FIELD), decode) for id, fields in entries]
+
+    def facts(self, client: redis.Redis, stream: str) -> Facts:
+        """Who listens, and what is kept (one round trip)."""
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.pubsub_numsub(stream)
+            pipeline.xlen(stream)
+            counted, kept = pipeline.execute()
+        return Facts(subscribers=counted[0][1], kept=kept)
 
     def replay(
         self,
@@ -211,20 +226,23 @@ class PubSub:
 
     def _told(self, pubsub: Any) -> Iterator[bytes | None]:
         """What the channel says; None: nothing in time. Raises if nobody is there."""
-        heard_at, asked = time.monotonic(), False
+        heard_at, asked_at = time.monotonic(), None
         while True:
             told = pubsub.get_message(timeout=self.wait_ms / 1000)
+            now = time.monotonic()
             if told is not None:
-                heard_at, asked = time.monotonic(), False
+                heard_at, asked_at = now, None
                 yield told["data"] if told["type"] == "message" else None
                 continue
-            silent_ms = (time.monotonic() - heard_at) * 1000
-            if silent_ms > 2 * self.heartbeat_ms:
-                raise ConnectionError("no PONG from the server")
-            if silent_ms > self.heartbeat_ms and not asked:
+            if asked_at is None and self._is_long(now - heard_at):
                 pubsub.ping()
-                asked = True
+                asked_at = now
+            elif asked_at is not None and self._is_long(now - asked_at):
+                raise ConnectionError("no PONG from the server")
             yield None
+
+    def _is_long(self, seconds: float) -> bool:
+        return seconds * 1000 > self.heartbeat_ms
 
 
 def place(id: str) -> tuple[int, int]:

@@ -54,10 +54,14 @@ def show_keys() -> str:
     delivery.housekeeping()
     try:
         rows = keypanel.rows(_client(), [_stream()])
-        counted: Any = _client().pubsub_numsub(_stream())
+        facts = PATTERN.facts(_client(), _stream())
     except RedisError as error:
-        return delivery.fragment("feed/_keys.html", keys=None, error=str(error))
-    return delivery.fragment("feed/_keys.html", keys=rows, subscribers=counted[0][1])
+        return delivery.fragment(
+            "feed/_keys.html", keys=None, error=str(error), most=PATTERN.longest
+        )
+    return delivery.fragment(
+        "feed/_keys.html", keys=rows, facts=facts, most=PATTERN.longest
+    )
 
 
 @bp.post("/experiments/<name>")
@@ -90,6 +94,7 @@ def _respond(*, status: int = 200, **more: Any) -> Response:
         ),
         "experiments": EXPERIMENTS,
         "words": words.PUB_SUB,
+        "most": PATTERN.longest,
     }
     context = {"outcomes": {}} | context
     context["sources"] = sources.with_badges(_FILES, delivery.own_receipt())
