@@ -21,7 +21,7 @@ from webapp import keys
 from webapp.connection.urls import probe_client
 from webapp.live.outbox import FeedNow, Message, Outbox, frame
 from webapp.patterns import pub_sub
-from webapp.patterns.pub_sub import Bad, Heard, Joined, Lost, PubSub, Replay, place
+from webapp.patterns.pub_sub import Bad, Heard, Joined, Lost, PubSub, place
 from webapp.settings import Settings
 
 PATTERN = PubSub()
@@ -196,10 +196,8 @@ class Feed:
         at = self._places.get(outbox)
         if at is None:
             return  # it left
-        replay: Replay[Event] = Replay([], whole=True)
-        if at < self._last:
-            after = f"{at[0]}-{at[1]}"
-            replay = PATTERN.replay(client, self._stream, decode=decode, after=after)
+        after = f"{at[0]}-{at[1]}"
+        replay = PATTERN.replay(client, self._stream, decode=decode, after=after)
         missed = entries(replay.messages)
         now = FeedNow(state="joined", missed=len(missed), whole=replay.whole)
         html = self._html(missed[: -SHOWN - 1 : -1]) if missed else None
