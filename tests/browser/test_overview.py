@@ -37,7 +37,9 @@ def test_reset_asks_first_and_says_what_it_did(page: Page, theme: str) -> None:
     expect(dialog).to_contain_text("rpl:*")
     dialog.get_by_role("button", name="Remove the keys").click()
     expect(dialog).to_be_hidden()
-    expect(page.locator("#reset-result")).to_contain_text(re.compile(r"Removed \d keys?,"))
+    expect(page.locator("#reset-result")).to_contain_text(
+        re.compile(r"Removed \d keys?,")
+    )
     expect(newest(page)).to_contain_text("UNLINK")
 
 
