@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const EVERY_MS = 250; // at most four patches a second
+  const MOST_PENDING = 200;
   const STALE_MS = 5000;
   const FIRST_WAIT_MS = 500;
   const LONGEST_WAIT_MS = 10000;
@@ -14,18 +15,22 @@
   let leaving = false;
   let wait = FIRST_WAIT_MS;
   let waiting = 0;
+  let patchedAt = 0;
   let paused = sessionStorage.getItem("live") === "paused";
   let shownAt = Date.now() - Number(document.getElementById("vitals").dataset.ageMs || 0);
 
   function connect() {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    socket = new WebSocket(`${scheme}//${location.host}/ws/live?topics=${document.body.dataset.topics}`);
+    const { topics, after } = document.body.dataset;
+    const asked = new URLSearchParams(after ? { topics, after } : { topics });
+    socket = new WebSocket(`${scheme}//${location.host}/ws/live?${asked}`);
     socket.addEventListener("open", () => {
       open = true;
     });
     socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
     socket.addEventListener("close", () => {
       open = false;
+      document.dispatchEvent(new Event("live:closed"));
       if (leaving) return;
       setTimeout(connect, wait * (0.75 + Math.random() / 2));
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
@@ -38,17 +43,20 @@
     wait = FIRST_WAIT_MS;
     const before = message.topic === "vitals" ? pending.findIndex((m) => m.topic === "vitals") : -1;
     if (before >= 0) pending.splice(before, 1);
+    if (message.topic === "feed" && message.id) document.body.dataset.after = message.id;
     pending.push(message);
+    if (pending.length > MOST_PENDING) pending.shift();
     if (paused) {
       waiting += 1;
       show();
-    }
+    } else if (Date.now() - patchedAt >= EVERY_MS) patch();
   }
 
   function patch() {
     if (paused || document.querySelector(".strip:hover, .spark:hover")) return;
     const messages = pending.splice(0);
     if (!messages.length) return;
+    patchedAt = Date.now();
     const text = messages.map((message) => message.html ?? "").join("");
     if (text) htmx.swap({ text, swap: "none", sourceElement: document.body });
     if (messages.some((message) => message.topic === "vitals")) shownAt = Date.now();

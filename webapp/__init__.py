@@ -43,6 +43,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     )
     from webapp.http.session import Sessions
     from webapp.live import sockets
+    from webapp.live.feed import Feed
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
     from webapp.shop.catalog import Catalog
@@ -53,6 +54,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         admin,
         api,
         catalog,
+        feed,
         leaderboard,
         leaderboard_api,
         ops,
@@ -89,6 +91,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     hub = Hub(
         settings,
         render=lambda now: live("_live.html").render(vitals=now, pages=PAGES),
+        feed=Feed(
+            settings, render=lambda rows: live("feed/_rows.html").render(entries=rows)
+        ),
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
     app.extensions["scores"] = Scores(clients.durable, settings.namespace)
@@ -111,7 +116,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     visits.init_app(app)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    patterns = catalog, sessions, rate_limits, leaderboard, visitors
+    patterns = catalog, sessions, rate_limits, feed, leaderboard, visitors
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
     for view in (overview, *patterns, reference, admin, *interface):
         app.register_blueprint(view.bp)

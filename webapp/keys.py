@@ -195,6 +195,25 @@ LIMITS_RUN = Family(
     role="durable",
 )
 
+FEED = Family(
+    page="feed",
+    part="events",
+    group="feed",
+    type="stream",
+    holds="the last 1,000 events of a feed; its name is the pub/sub channel too",
+    ttl_ms=24 * HOUR_MS,
+    role="durable",
+)
+FEED_LAB = Family(
+    page="feed",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="stream",
+    holds="scratch feeds of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
 WEEK = Family(
     page="leaderboard",
     part="week",
@@ -358,6 +377,8 @@ FAMILIES: tuple[Family, ...] = (
     LIMITS_LAB,
     LIMITS_LAB_LOG,
     LIMITS_RUN,
+    FEED,
+    FEED_LAB,
     WEEK,
     OPERATION,
     ENDED,

@@ -40,6 +40,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("rate_limiter",),
     ),
     Page(
+        name="feed",
+        url="/feed",
+        title="Live feed",
+        use="Pub/sub to a websocket, whole by a stream",
+        group="Patterns",
+        rooms=("pub_sub",),
+    ),
+    Page(
         name="leaderboard",
         url="/leaderboard",
         title="Leaderboard",

@@ -160,3 +160,25 @@ SESSION_STORE = Words(
         "the state is large: keep an id to it instead",
     ),
 )
+
+PUB_SUB = Words(
+    lead=(
+        "PUBLISH hands a message to everyone who is subscribed at this moment, and "
+        "then forgets it. Each process subscribes once and passes messages on to its "
+        "browsers. A capped stream keeps them for who was away."
+    ),
+    use=(
+        "news is worth most at once: feeds, presence, cache invalidation",
+        "many listeners hear the same message",
+        "a lost message is no harm, or a stream keeps it",
+    ),
+    costs=(
+        "a connection for each subscriber",
+        "a listener must join again after every loss",
+        "slow readers are cut off by the server",
+    ),
+    avoid=(
+        "each message is work that must be done: use a stream with a consumer group",
+        "listeners are away for longer than the stream reaches back",
+    ),
+)

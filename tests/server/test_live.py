@@ -25,7 +25,9 @@ from simple_websocket import Client, ConnectionClosed
 
 from tests.conftest import ROOT, free_port, wait_until
 from webapp.live import vitals
-from webapp.live.hub import Hub, Outbox
+from webapp.live.feed import Feed
+from webapp.live.hub import Hub
+from webapp.live.outbox import Outbox
 from webapp.live.vitals import VitalsNow
 from webapp.settings import from_environ
 
@@ -42,12 +44,14 @@ HANDSHAKE = {
 APP = """
 from flask import Flask
 from webapp.live import sockets
+from webapp.live.feed import Feed
 from webapp.live.hub import Hub
 from webapp.settings import from_environ
 
 def make_app():
     app = Flask("small")
-    hub = Hub(from_environ(), render=lambda now: "x" * now.clients)
+    hub = Hub(from_environ(), render=lambda now: "x" * now.clients,
+              feed=Feed(from_environ(), render=lambda rows: ""))
     app.extensions["hub"] = hub
     sockets.init_app(app, hub)
     app.add_url_rule("/idle", "idle", view_func=lambda: str(not hub._running))
@@ -215,13 +219,15 @@ def frames(page: socket.socket) -> list[tuple[int, bytes]]:
 
 def test_a_full_outbox_drops_its_oldest_message():
     outbox = Outbox({"vitals"})
-    for number in range(20):
-        outbox.put(str(number))
-    assert (outbox.dropped, outbox.get(timeout_s=0)) == (4, "4")
+    for number in range(260):
+        outbox.put(b"%d" % number)
+    assert (outbox.dropped, outbox.get(timeout_s=0)) == (4, b"4")
 
 
 def test_closing_waits_for_no_lock_and_lets_nobody_in(tmp_path: Path):
-    hub = Hub(from_environ({"INSTANCE_PATH": str(tmp_path)}), render=lambda now: "")
+    settings = from_environ({"INSTANCE_PATH": str(tmp_path)})
+    feed = Feed(settings, render=lambda rows: "")
+    hub = Hub(settings, render=lambda now: "", feed=feed)
     outbox = hub.admit({"vitals"})
     assert outbox is not None
     with hub._lock:  # as where a signal interrupts the code that holds it

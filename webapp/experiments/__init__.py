@@ -179,7 +179,7 @@ class Replay:
         with self._run.recording(actor) as own:
             answer = do()
         sent = _sent(own)
-        own.cause = f"{actor}: {', '.join(verb for verb, _ in sent)}"
+        own.cause = f"{actor}: {', '.join(verb for verb, _ in sent) or text}"
         reply = shown(answer) if shown else _reply(own)
         own.verdict = tone(answer), reply
         command = "; ".join(line for _, line in sent)

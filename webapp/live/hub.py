@@ -5,7 +5,6 @@ A thread looks for new vitals while there is a socket, and ends with the last on
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -13,53 +12,16 @@ from queue import Empty, SimpleQueue
 import msgspec
 
 from webapp.live import vitals
+from webapp.live.feed import Feed
+from webapp.live.outbox import Message, Outbox, frame
 from webapp.live.vitals import VitalsNow
 from webapp.settings import Settings
 
-TOPICS = frozenset({"vitals"})
+TOPICS = frozenset({"vitals", "feed"})
 
 _POLL_S = 0.25
-_LONGEST_OUTBOX = 16  # messages; who lags behind more misses the oldest
 
 log = logging.getLogger(__name__)
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    topic: str
-    id: str  # grows with time within a topic
-    data: VitalsNow
-    html: str | None = None  # a fragment for htmx to swap
-
-
-class Outbox:
-    """What one socket has still to send."""
-
-    def __init__(self, topics: Iterable[str]) -> None:
-        self.topics = frozenset(topics)
-        self.dropped = 0
-        self.closed = False
-        self._waiting: deque[str] = deque()
-        self._changed = threading.Condition()
-
-    def put(self, message: str) -> None:
-        """Never waits: drops the oldest message where there are too many."""
-        with self._changed:
-            if len(self._waiting) == _LONGEST_OUTBOX:
-                self._waiting.popleft()
-                self.dropped += 1
-            self._waiting.append(message)
-            self._changed.notify()
-
-    def get(self, timeout_s: float) -> str | None:
-        """The oldest message; None once closed, or if there is none in time."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self.closed, timeout_s)
-            return None if self.closed or not self._waiting else self._waiting.popleft()
-
-    def close(self) -> None:
-        with self._changed:
-            self.closed = True
-            self._changed.notify()
 
 
 class Hub:
@@ -70,22 +32,26 @@ class Hub:
     """
 
     def __init__(
-        self, settings: Settings, *, render: Callable[[VitalsNow], str]
+        self, settings: Settings, *, render: Callable[[VitalsNow], str], feed: Feed
     ) -> None:
         self._file = settings.instance_path / vitals.FILE
         self._capacity = settings.threads // 2
         self._render = render
+        self._feed = feed
         self._lock = threading.Lock()
         self._outboxes: set[Outbox] = set()
-        self._latest: dict[str, str] = {}  # by topic
+        self._latest: dict[str, bytes] = {}  # by topic
         self._seen: tuple[int, int] | None = None  # inode and time of the file
         self._running = False
         self._closing = False
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._trouble = ""
 
-    def admit(self, topics: Iterable[str]) -> Outbox | None:
-        """A place, to be given back with `leave`; None: all taken, or closing."""
+    def admit(self, topics: Iterable[str], after: str | None = None) -> Outbox | None:
+        """A place, to be given back with `leave`; None: all taken, or closing.
+
+        `after` is the id of the last event of the feed that the page has.
+        """
         outbox = Outbox(topics)
         with self._lock:
             if self._closing or len(self._outboxes) >= self._capacity:
@@ -95,11 +61,14 @@ class Hub:
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="hub", daemon=True).start()
+        if "feed" in outbox.topics:
+            self._feed.admit(outbox, after)
         return outbox
 
     def leave(self, outbox: Outbox) -> None:
         with self._lock:
             self._outboxes.discard(outbox)
+        self._feed.leave(outbox)
 
     def close(self) -> None:
         """Close every socket and take no more. A signal handler may call it.
@@ -160,12 +129,12 @@ class Hub:
         return html
 
     def _publish(self, message: Message) -> None:
-        text = msgspec.json.encode(message).decode()
+        ready = frame(message)
         with self._lock:
-            self._latest[message.topic] = text
+            self._latest[message.topic] = ready
             for outbox in self._outboxes:
                 if message.topic in outbox.topics:
-                    outbox.put(text)
+                    outbox.put(ready)
 
     def _complain(self, what: str, error: Exception) -> None:
         """Log a trouble when it is new, not four times a second."""

@@ -7,10 +7,12 @@ and reads without a limit, so it gets the connection through `BoundedSocket`.
 
 import base64
 import binascii
+import re
 import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +24,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, ServiceUnavailable
 from wsproto.utilities import LocalProtocolError
 
-from webapp.live.hub import TOPICS, Hub, Outbox
+from webapp.live.hub import TOPICS, Hub
+from webapp.live.outbox import FeedNow, Message, Outbox, frame
 
 _PING_S = 20
 _LARGEST_MESSAGE = 16 * 1024
@@ -30,7 +33,8 @@ _SEND_WITHIN_S = 5.0
 _LINGER_S = 0.5  # for the other side to hear the goodbye
 _BUDGET_BYTES, _BUDGET_S = 64 * 1024, 10.0  # a page says nothing but pongs
 _SEND_BUFFER_BYTES = 128 * 1024
-_POLL_S = 0.25  # how late a closed connection is noticed, at most
+_POLL_S = 1.0  # how long a frame that was begun waits for its end to be sent, at most
+_EVENT_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 _FULL_RETRY_S = 5
 
 
@@ -59,12 +63,19 @@ _OVER = Goodbye(1000, "")
 
 
 class BoundedSocket:
-    """A connection that sends all or fails in time, and reads within a budget."""
+    """A connection that sends all or fails in time, and reads within a budget.
 
-    def __init__(self, connection: socket.socket) -> None:
+    `ended` is called when there is nothing more to read, or too much.
+    """
+
+    def __init__(
+        self, connection: socket.socket, ended: Callable[[], None] = lambda: None
+    ) -> None:
         self.flooded = False
         self._connection = connection
+        self._ended = ended
         self._sending = threading.Lock()
+        self._rest = b""  # of a frame that was begun
         self._gave_up = False
         self._read_since, self._read_bytes = time.monotonic(), 0
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
@@ -72,16 +83,36 @@ class BoundedSocket:
     def fileno(self) -> int:
         return self._connection.fileno()
 
+    @property
+    def is_midway(self) -> bool:
+        """Whether a frame was begun, whose end the next `send` brings."""
+        return bool(self._rest)
+
+    def offer(self, frame: bytes) -> bool:
+        """Begin to send it, if that needs no waiting; False: it was not taken."""
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            if self._gave_up or self._rest or not self._is_ready(select.POLLOUT, 0):
+                return False
+            self._rest = frame[self._connection.send(frame, socket.MSG_DONTWAIT) :]
+            return True
+        except OSError:
+            return False  # full, or broken: the socket's own thread finds out
+        finally:
+            self._sending.release()
+
     def send(self, data: bytes) -> int:
         """Send all of it. Raises SlowReader, after which only what fits is sent."""
         with self._sending:
             if self._gave_up:
                 return self._connection.send(data, socket.MSG_DONTWAIT)
             deadline = time.monotonic() + _SEND_WITHIN_S
-            rest = memoryview(data)
+            begun, rest = bool(self._rest), memoryview(self._rest + data)
+            whole, self._rest = len(rest), b""
             while rest:
                 if not self._is_ready(select.POLLOUT, deadline):
-                    self._give_up(midway=len(rest) < len(data))
+                    self._give_up(midway=begun or len(rest) < whole)
                 rest = rest[self._connection.send(rest, socket.MSG_DONTWAIT) :]
         return len(data)
 
@@ -90,12 +121,14 @@ class BoundedSocket:
         data = self._connection.recv(size)
         if not self._allows(len(data)):
             self.flooded = True
+            self._ended()
         while data and self.flooded:
             data = self._connection.recv(size)
         return data
 
     def close(self) -> None:
         """The web server closes the connection; the library asks too early."""
+        self._ended()
 
     def finish(self) -> None:
         """Let the other side hear the last words: closed too soon, they are lost."""
@@ -142,13 +175,13 @@ def init_app(app: Flask, hub: Hub) -> None:
         """The library upgrades before the view runs, so all is decided here."""
         key = _handshake_key()
         _require_same_origin()
-        outbox = hub.admit(_topics())
+        outbox = hub.admit(_topics(), _after())
         if outbox is None:
             raise ServiceUnavailable(
                 "All places for live pages are taken.", retry_after=_FULL_RETRY_S
             )
         g.outbox = outbox
-        connection = BoundedSocket(request.environ["gunicorn.socket"])
+        connection = BoundedSocket(request.environ["gunicorn.socket"], outbox.wake)
         request.environ = {
             "gunicorn.socket": connection,
             "HTTP_HOST": request.host,
@@ -166,10 +199,15 @@ def init_app(app: Flask, hub: Hub) -> None:
     @sock.route("/ws/live", bp=bp)  # type: ignore[untyped-decorator]
     def socket(ws: Server) -> None:
         """What changes on the page, as `{topic, id, data, html?}`."""
+        outbox: Outbox = g.outbox
+        outbox.attach(ws.sock)
         try:
             with suppress(ConnectionClosed, LocalProtocolError, OSError):
-                ws.close(*_serve(ws, g.outbox))  # else: the visitor went on
+                goodbye = _serve(ws, outbox)  # raises where the visitor went on
+                outbox.attach(None)  # nothing follows the last words
+                ws.close(*goodbye)
         finally:
+            outbox.attach(None)
             ws.thread.join(_LINGER_S / 2)  # it may be saying why it ended
             ws.sock.finish()
 
@@ -178,20 +216,29 @@ def init_app(app: Flask, hub: Hub) -> None:
 
 def _serve(ws: Server, outbox: Outbox) -> Goodbye:
     """Send until there is a reason not to; says which."""
+    dropped = 0
     while ws.connected:
-        message = outbox.get(_POLL_S)
+        ready = outbox.get(_POLL_S)
         if outbox.closed:
             return _ENDING
         if ws.sock.flooded:
             return _FLOOD
         while ws.receive(timeout=0) is not None:
             continue  # what a page says is not asked for
-        if message is not None:
-            try:
-                ws.send(message)
-            except SlowReader:
-                return _SLOW
+        try:
+            if outbox.dropped > dropped and "feed" in outbox.topics:
+                dropped = outbox.dropped
+                ws.sock.send(_note_of(dropped))
+            if ready is not None or ws.sock.is_midway:
+                ws.sock.send(ready or b"")
+        except SlowReader:
+            return _SLOW
     return _OVER
+
+
+def _note_of(dropped: int) -> bytes:
+    now = FeedNow(state="dropped", missed=dropped)
+    return frame(Message(topic="feed", id="", data=now))
 
 
 def _handshake_key() -> str:
@@ -218,3 +265,11 @@ def _topics() -> frozenset[str]:
     if topics <= TOPICS:
         return topics
     raise BadRequest(f"topics: one or more of {', '.join(sorted(TOPICS))}")
+
+
+def _after() -> str | None:
+    """The last event of the feed that the page has."""
+    after = request.args.get("after")
+    if after is None or _EVENT_ID.fullmatch(after):
+        return after
+    raise BadRequest("after: the id of an event, for example 1795385319442-0.")

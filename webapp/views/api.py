@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 
 from webapp.http import bodies, delivery, ids, openapi, reads, session
 from webapp.http.errors import Problem
+from webapp.http.events import tell_edit
 from webapp.http.openapi.categories import Invalidated, Nothing
 from webapp.http.openapi.products import ProductEdit
 from webapp.http.reads import catalog
@@ -71,6 +72,7 @@ def edit(product_id: str) -> Response:
     edited = catalog().edit(number, **given)
     if edited is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
+    tell_edit(edited.product)
     page = queries.product(catalog().engine, number)
     row = msgspec.structs.asdict(
         edited.product

@@ -23,6 +23,7 @@ from webapp.http import (
     variants,
 )
 from webapp.http.errors import Problem
+from webapp.http.events import tell, tell_edit
 from webapp.http.reads import catalog
 from webapp.http.variants import Variant
 from webapp.shop import queries
@@ -69,6 +70,7 @@ def product(product_id: str) -> Response:
     took = served.measured(read.outcome, round((perf_counter() - began) * 1e6))
     if read.value is None:
         raise _no_such(number)
+    tell("view", read.value.name, request.path)
     response = _respond(variant, read.value, served=took)
     served.keep(response, took)
     response.headers["X-Cache"] = read.outcome
@@ -92,6 +94,7 @@ def edit(product_id: str) -> Response:
     edited = save(number, price_cents=price_cents, stock=stock)
     if edited is None:
         raise _no_such(number)
+    tell_edit(edited.product)
     delivery.verdict(*_verdict(edited, through=through))
     return _respond(variant, edited.product, edited=edited)
 
