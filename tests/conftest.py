@@ -82,7 +82,6 @@ def settings(instance: Path) -> Settings:
 def app(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
     yield app
-    app.extensions["teller"].close()
     clients: Clients = app.extensions["clients"]
     clients.close()
     app.extensions["catalog"].engine.dispose()

@@ -107,9 +107,16 @@ def aside(cause: str) -> Iterator[Recording]:
         yield own
 
 
-def deliver(recording: Recording) -> None:
-    """Hand this receipt over with the answer, whoever renders it."""
-    g.setdefault("delivered", []).append(recording)
+@contextmanager
+def beside(cause: str, *, housekeeping: bool = False) -> Iterator[None]:
+    """A receipt of its own for what follows; of a JSON call it is a part."""
+    if request.path.startswith("/api/"):
+        yield
+        return
+    with aside(cause) as own:
+        own.housekeeping = housekeeping
+        g.setdefault("delivered", []).append(own)
+        yield
 
 
 def own_receipt() -> tape.Receipt | None:

@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from webapp import keys
-from webapp.http import delivery, errors, metrics
+from webapp.http import delivery, errors, events, metrics
 from webapp.http.errors import Problem
 from webapp.patterns.session_store import (
     Device,
@@ -248,10 +248,9 @@ def current() -> Session:
 def visitor() -> Visitor | None:
     """Who is signed in; read apart from what the page is about."""
     own = current()
-    if own.is_known or flask.request.path.startswith("/api/"):
+    if own.is_known:
         return own.visitor
-    with delivery.aside("Read the session") as read:
-        delivery.deliver(read)
+    with delivery.beside("Read the session", housekeeping=True):
         return own.visitor
 
 
@@ -324,6 +323,7 @@ def _code_name(code: str) -> str:
 
 def _sign_in(visitor: Visitor) -> None:
     current().sign_in(visitor, device_name(flask.request.user_agent.string))
+    events.tell_sign_in(visitor.role)
 
 
 def device_name(user_agent: str) -> str:

@@ -23,7 +23,7 @@ from webapp.http import (
     variants,
 )
 from webapp.http.errors import Problem
-from webapp.http.events import tell, tell_edit
+from webapp.http.events import tell_edit, tell_view
 from webapp.http.reads import catalog
 from webapp.http.variants import Variant
 from webapp.shop import queries
@@ -70,7 +70,8 @@ def product(product_id: str) -> Response:
     took = served.measured(read.outcome, round((perf_counter() - began) * 1e6))
     if read.value is None:
         raise _no_such(number)
-    tell("view", read.value.name, request.path)
+    if visitor := session.who().visitor:
+        tell_view(visitor.role, read.value)
     response = _respond(variant, read.value, served=took)
     served.keep(response, took)
     response.headers["X-Cache"] = read.outcome
