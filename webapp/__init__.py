@@ -34,6 +34,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         admin_access,
         delivery,
         errors,
+        events,
         guard,
         jinja,
         limiter,
@@ -114,6 +115,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         workers=settings.workers,
     )
     visits.init_app(app)
+    events.init_app(app, clients.durable, settings.namespace)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
     patterns = catalog, sessions, rate_limits, feed, leaderboard, visitors

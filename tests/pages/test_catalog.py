@@ -19,10 +19,16 @@ def _receipts(text: str) -> list[str]:
 
 
 def _verdict(text: str) -> str:
-    """Of the first receipt that is no housekeeping."""
-    found = re.search(r'data-say="([^",]*)[^"]*"\s+data-cli="[^"]*"\s+>', text)
+    found = re.search(r'data-say="([^",]*)', _own(text))
     assert found
     return found[1]
+
+
+def _own(text: str) -> str:
+    """The receipt of what was asked for, not of what was done beside it."""
+    besides = "data-housekeeping", "Tell the feed"
+    receipts = text.split('<li class="receipt')[1:]
+    return next(r for r in receipts if not any(mark in r for mark in besides))
 
 
 def _cli(text: str) -> str:
@@ -30,8 +36,8 @@ def _cli(text: str) -> str:
 
 
 def _sent(text: str) -> list[str]:
-    """The commands of the receipt that is about the page, not about the session."""
-    return [line for line in _cli(text).splitlines() if "rpl:sessions:" not in line]
+    """The commands of the receipt of what was asked for."""
+    return _cli(_own(text)).splitlines()
 
 
 def test_an_empty_page_offers_a_product_to_open(client: FlaskClient) -> None:

@@ -2,7 +2,7 @@
 
 from flask import current_app
 
-from webapp.http import delivery, events, ids, metrics
+from webapp.http import delivery, ids, metrics
 from webapp.http.errors import Problem
 from webapp.patterns.leaderboard import Added, Refused
 from webapp.shop.scores import Scores
@@ -44,7 +44,6 @@ def add(name: str, *, player: str, points: int, operation: str) -> Added | Refus
     else:
         metrics.EVENTS.labels("leaderboard", "scores").inc()
         delivery.verdict("ok", "added")
-        events.tell_score(player, points, name)
     return added
 
 

@@ -80,7 +80,7 @@ def tell_edit(product: ProductRow) -> None:
 
 
 def tell_score(player: str, points: int, board: str) -> None:
-    """A player got points."""
+    """A player got points on the page; what loads the API is no news."""
     tell("score", f"{player}: {points:,} points on {board}", "/leaderboard")
 
 

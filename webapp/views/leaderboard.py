@@ -13,7 +13,7 @@ from webapp import keys, words
 from webapp.connection import recorder
 from webapp.experiments import Bench
 from webapp.experiments.leaderboard import EXPERIMENTS
-from webapp.http import boards, delivery, ids, keypanel, lab, sources
+from webapp.http import boards, delivery, events, ids, keypanel, lab, sources
 from webapp.http.boards import scores
 from webapp.http.errors import Problem
 from webapp.http.reads import catalog
@@ -67,6 +67,8 @@ def add() -> Response:
     added = boards.add(name, player=player, points=points, operation=operation)
     if isinstance(added, Refused):
         raise boards.refusal(added)
+    if not added.repeated:
+        events.tell_score(player, points, name)
     return _added(name, added, points, operation)
 
 
