@@ -90,7 +90,7 @@ def test_a_scan_goes_on_by_itself_and_says_how_far_it_is(
     admin.get_by_role("searchbox", name="Pattern").fill("rpl:catalog:lease:*")
     admin.get_by_role("button", name="Scan").click()
     status = admin.locator("#scan [role=status]")
-    expect(status).to_have_text(re.compile("Scanned 5,001 of 5,001 keys, 1 match"))
+    expect(status).to_have_text(re.compile(r"Scanned (5,\d+) of \1 keys, 1 match"))
     expect(admin.locator("#rows tr")).to_have_count(1)
     expect(admin).to_have_url(re.compile("pattern=rpl%3Acatalog%3Alease%3A"))
 
@@ -98,6 +98,7 @@ def test_a_scan_goes_on_by_itself_and_says_how_far_it_is(
 def test_selected_keys_are_deleted_after_their_count_is_typed(
     admin: Page, keys: None, theme: str
 ) -> None:
+    admin.get_by_role("searchbox", name="Pattern").fill("rpl:catalog:*")
     admin.get_by_role("button", name="Scan").click()
     expect(admin.locator("#rows tr")).to_have_count(30)
     delete = admin.locator("#bulk").get_by_role("button", name="Delete")
@@ -143,6 +144,7 @@ def test_a_command_on_the_tape_leads_to_its_key(admin: Page) -> None:
 def test_a_hostile_key_is_text(admin: Page, cache_server: RedisProcess) -> None:
     with cache_server.client() as client:
         client.set(f"rpl:catalog:product:{{{HOSTILE}}}", HOSTILE, px=60_000)
+    admin.get_by_role("searchbox", name="Pattern").fill("rpl:catalog:*")
     admin.get_by_role("button", name="Scan").click()
     admin.locator("#rows a.key").click()
     expect(admin.locator(".keyname")).to_contain_text(HOSTILE)

@@ -57,7 +57,10 @@ def test_what_one_says_the_other_reads_at_once(
 def test_a_product_that_somebody_opens_is_on_the_feed(page: Page, other: Page) -> None:
     look(page)
     other.goto("/catalog/1042")
-    expect(rows(page).first).to_have_text("Enamel kettle, 1.7 l")
+    other.get_by_role("button", name="Sign in as a guest").click()
+    expect(rows(page).first).to_have_text("A guest signed in")
+    other.get_by_role("link", name="Open again").click()
+    expect(rows(page).first).to_have_text("A guest looks at Enamel kettle, 1.7 l")
     page.get_by_role("link", name="Enamel kettle").click()
     expect(page).to_have_url(re.compile("/catalog/1042$"))
 

@@ -65,6 +65,14 @@ class Site:
         assert page.joined["data"]["state"] == "joined"
         return page
 
+    def open_on_another_worker(self) -> bool:
+        """Try to have pages on two; the second may still be starting."""
+        page = self.open()
+        if self.subscribers() < 2 and len(self.pages) > 1:
+            self.pages.remove(page)
+            page.close()
+        return self.subscribers() == 2
+
     def say(self, text: str) -> None:
         data = urllib.parse.urlencode({"text": text}).encode()
         asked = urllib.request.Request(f"{self.app.url}/feed", data)
@@ -101,9 +109,7 @@ def test_two_workers_hear_each_other_within_250_ms(
 ) -> None:
     with served(instance, redis_process.url, workers=2) as app:
         site = Site(app, redis_process)
-        while site.subscribers() < 2:
-            assert len(site.pages) < 30, "one worker has all sockets"
-            site.open()
+        wait_until(site.open_on_another_worker)
         took_ms = []
         for n in range(20):
             began = time.monotonic()

@@ -328,7 +328,13 @@ def _cli(command: Command, namespace: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + _clean(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+    """As redis-cli reads it: what cannot be printed is given byte by byte."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    shown = (
+        c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in c.encode())
+        for c in plain
+    )
+    return '"' + "".join(shown) + '"'
 
 
 def _name(args: tuple[Any, ...]) -> str:
