@@ -34,6 +34,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         admin_access,
         delivery,
         errors,
+        events,
         guard,
         jinja,
         limiter,
@@ -116,6 +117,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     visits.init_app(app)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
+    events.init_app(app, clients.durable, settings.namespace)
     patterns = catalog, sessions, rate_limits, feed, leaderboard, visitors
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
     for view in (overview, *patterns, reference, admin, *interface):
