@@ -120,9 +120,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         workers=settings.workers,
     )
     visits.init_app(app)
+    events.init_app(app, clients.durable, settings.namespace)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    events.init_app(app, clients.durable, settings.namespace)
     patterns = catalog, sessions, rate_limits, feed, leaderboard, visitors, activity
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
     for view in (overview, *patterns, reference, admin, *interface):

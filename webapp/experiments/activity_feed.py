@@ -94,9 +94,8 @@ def _read_all(
         seen.extend(page)
         return page
 
-    def push(page: int) -> None:
-        for n in range(pushed):
-            _FEED.add(client, key, entry=f"new-{page}-{n}")
+    def push(page: int) -> int:
+        return int(client.lpush(key, *(f"new-{page}-{n}" for n in range(pushed))))
 
     for page in range(_THERE // _PER_PAGE):
         if page:
@@ -104,7 +103,7 @@ def _read_all(
                 "Visitor",
                 f"does {pushed} things more",
                 lambda page=page: push(page),  # type: ignore[misc]
-                shown=lambda _: f"{pushed} pushed",
+                shown=_kept,
             )
         replay.step(
             "Reader",
