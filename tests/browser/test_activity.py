@@ -75,6 +75,8 @@ def test_a_full_list_shows_where_it_is_trimmed(page: Page, theme: str) -> None:
     for last in (20, 30, 40, 50):
         page.get_by_role("link", name="Older", exact=True).click()
         expect(page.locator("#activity")).to_contain_text(f"to {last} of 50 kept")
+        if last < 50:
+            expect(page.locator("#activity-older")).to_be_focused()
     expect(page.locator(".acts__trim")).to_contain_text("trimmed here")
     expect(page.get_by_role("link", name="Older", exact=True)).to_have_count(0)
     assert serious(page) == []

@@ -131,6 +131,13 @@ def test_a_note_is_one_round_trip_beside_what_was_asked_for(
     assert shown["GET /catalog/1042"] == ("hit", 1, 1)
 
 
+def test_of_an_edit_by_the_api_the_note_is_on_its_own_tape(guest: FlaskClient) -> None:
+    body = guest.patch("/api/products/7", json={"stock": 3}, headers={"X-Tape": "1"})
+    trips = body.json["tape"]["trips"]
+    sent = [[command["name"] for command in trip["commands"]] for trip in trips]
+    assert ["MULTI", "LREM", "LPUSH", "LTRIM", "PEXPIRE", "EXEC"] in sent
+
+
 def test_a_list_ends_seven_days_after_its_last_entry(
     guest: FlaskClient, durable: redis.Redis
 ) -> None:
@@ -328,6 +335,12 @@ def test_personal_answers_are_not_stored(guest: FlaskClient) -> None:
     headers = guest.get("/activity").headers
     assert headers["Cache-Control"] == "no-store"
     assert "Cookie" in headers["Vary"]
+
+
+def test_without_redis_an_anonymous_visitor_sees_the_way_in(
+    client: FlaskClient, redis_down: None
+) -> None:
+    assert "Sign in as a guest" in client.get("/activity").text
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/look")])
