@@ -47,11 +47,13 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.live.feed import Feed
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
+    from webapp.shop.activity import Activity
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
     from webapp.shop.scores import Scores
     from webapp.shop.visits import Visits
     from webapp.views import (
+        activity,
         admin,
         api,
         catalog,
@@ -101,6 +103,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     app.extensions["visits"] = Visits(
         clients.durable, clients.cache, settings.namespace
     )
+    app.extensions["activity"] = Activity(
+        clients.durable, shop.engine, settings.namespace
+    )
 
     app.session_interface = Sessions(clients.durable, settings.namespace)
     errors.init_app(app)
@@ -118,7 +123,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     events.init_app(app, clients.durable, settings.namespace)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    patterns = catalog, sessions, rate_limits, feed, leaderboard, visitors
+    patterns = catalog, sessions, rate_limits, feed, leaderboard, visitors, activity
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
     for view in (overview, *patterns, reference, admin, *interface):
         app.register_blueprint(view.bp)

@@ -348,6 +348,25 @@ VISITORS_LAB = Family(
     ttl_ms=60_000,
     role="cache",
 )
+ACTIVITY = Family(
+    page="activity",
+    part="user",
+    group="user id",
+    type="list",
+    holds="what a visitor did last, at most 50 entries: kind, product id and ms",
+    ttl_ms=WEEK_MS,
+    role="durable",
+)
+ACTIVITY_LAB = Family(
+    page="activity",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="list",
+    holds="scratch lists of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
 
 AUDIT = Family(
     page="admin",
@@ -393,6 +412,8 @@ FAMILIES: tuple[Family, ...] = (
     SIMULATED_SET,
     CURVE,
     VISITORS_LAB,
+    ACTIVITY,
+    ACTIVITY_LAB,
     AUDIT,
 )
 

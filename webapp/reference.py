@@ -64,12 +64,7 @@ USE_CASES = (
     UseCase("User session", "Hash", "session:abc", ("sessions:session",)),
     UseCase("Leaderboard", "Sorted Set", "scores:weekly", ("leaderboard:week",)),
     UseCase("Unique visitors", "Set", "visitors:2024-01-01", ("visitors:set",)),
-    UseCase(
-        "Activity feed",
-        "List",
-        "feed:user:456",
-        ("activity:feed", "activity:shopper"),
-    ),
+    UseCase("Activity feed", "List", "feed:user:456", ("activity:user",)),
     UseCase("Event stream", "Stream", "events:orders", ("feed:events",)),
     UseCase(
         "Counters, rate limits",

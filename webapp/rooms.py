@@ -64,6 +64,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("unique_visitors",),
     ),
     Page(
+        name="activity",
+        url="/activity",
+        title="Activity",
+        use="A capped list, paged by id",
+        group="Patterns",
+        rooms=("activity_feed",),
+    ),
+    Page(
         name="reference",
         url="/reference",
         title="Reference",

@@ -182,3 +182,25 @@ PUB_SUB = Words(
         "listeners are away for longer than the stream reaches back",
     ),
 )
+
+ACTIVITY_FEED = Words(
+    lead=(
+        "A list keeps what somebody did last, the newest in front. Each entry is an "
+        "id. What is over the cap falls off at the end, in the same step."
+    ),
+    use=(
+        "only the newest entries are ever looked at",
+        "many write, and a page reads a few of them",
+        "what an entry is about changes after it was written",
+    ),
+    costs=(
+        "what was trimmed is gone",
+        "showing ids takes a query for what they stand for",
+        "finding an entry walks the list: keep it short",
+    ),
+    avoid=(
+        "the history must be whole: write it to the database",
+        "entries are asked for by time or kind: use a stream or a sorted set",
+        "a push must reach thousands of lists at once",
+    ),
+)

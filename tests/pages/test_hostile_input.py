@@ -29,6 +29,8 @@ ROUTES = [
     ("GET", "/api/products?limit={}"),
     ("GET", "/api/products?category={}"),
     ("POST", "/visitors/experiments/{}"),
+    ("GET", "/activity?after={}"),
+    ("POST", "/activity/experiments/{}"),
     ("GET", "/leaderboard?board={}"),
     ("GET", "/leaderboard?after={}"),
     ("GET", "/leaderboard/keys?board={}"),

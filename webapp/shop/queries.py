@@ -92,6 +92,15 @@ def products(
         return [ProductRow(*row) for row in run(connection, sql, **values)]
 
 
+def products_by_id(engine: Engine, ids: tuple[int, ...]) -> dict[int, ProductRow]:
+    """Those of the products that there are, in one statement."""
+    if not ids:
+        return {}
+    with reading(engine) as connection:
+        rows = run(connection, f"{_PRODUCT_ROW} WHERE product.id IN :ids", ids=ids)
+    return {row.id: ProductRow(*row) for row in rows}
+
+
 def categories(engine: Engine) -> list[Category]:
     """All categories by name, with how many products each has."""
     with reading(engine) as connection:

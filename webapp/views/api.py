@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import msgspec
 from flask import Blueprint, Response, request
 
-from webapp.http import bodies, delivery, ids, openapi, reads, session
+from webapp.http import activity, bodies, delivery, ids, openapi, reads, session
 from webapp.http.errors import Problem
 from webapp.http.events import tell_edit
 from webapp.http.openapi.categories import Invalidated, Nothing
@@ -60,7 +60,7 @@ def product(product_id: str) -> Response:
 def edit(product_id: str) -> Response:
     """Change price or stock, signed in; answers the product as it is now."""
     number = ids.number(product_id, what="product")
-    session.require_visitor()
+    visitor = session.require_visitor()
     change = bodies.parse(ProductEdit)
     given = {
         name: value
@@ -73,6 +73,7 @@ def edit(product_id: str) -> Response:
     if edited is None:
         raise Problem(404, "No such product", f"There is no product {number}.")
     tell_edit(edited.product)
+    activity.note(visitor, "edit", number)
     page = queries.product(catalog().engine, number)
     row = msgspec.structs.asdict(
         edited.product

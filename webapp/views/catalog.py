@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from webapp.connection import recorder
 from webapp.experiments import Bench
 from webapp.http import (
+    activity,
     delivery,
     edits,
     ids,
@@ -72,6 +73,7 @@ def product(product_id: str) -> Response:
         raise _no_such(number)
     if visitor := session.who().visitor:
         tell_view(visitor.role, read.value)
+        activity.note(visitor, "view", number)
     response = _respond(variant, read.value, served=took)
     served.keep(response, took)
     response.headers["X-Cache"] = read.outcome
@@ -83,7 +85,7 @@ def edit(product_id: str) -> Response:
     """Price and stock are saved, and the copy in Redis is gone, or new."""
     variant = variants.chosen()
     number = ids.number(product_id, what="product")
-    session.require_visitor()
+    visitor = session.require_visitor()
     price_cents, stock, errors = edits.parse(request.form)
     if errors:
         row = reads.product(number, variant=variant.name).value
@@ -96,6 +98,7 @@ def edit(product_id: str) -> Response:
     if edited is None:
         raise _no_such(number)
     tell_edit(edited.product)
+    activity.note(visitor, "edit", number)
     delivery.verdict(*_verdict(edited, through=through))
     return _respond(variant, edited.product, edited=edited)
 
