@@ -26,7 +26,7 @@ def _verdict(text: str) -> str:
 
 def _own(text: str) -> str:
     """The receipt of what was asked for, not of what was done beside it."""
-    besides = "data-housekeeping", "Tell the feed"
+    besides = "data-housekeeping", "Tell the feed", "Note the activity"
     receipts = text.split('<li class="receipt')[1:]
     return next(r for r in receipts if not any(mark in r for mark in besides))
 

@@ -701,8 +701,9 @@ def test_elsewhere_the_session_is_read_in_a_receipt_of_its_own(
 ) -> None:
     page = guest.get("/catalog/1042", headers=HTMX).text
     receipts = page.split('<li class="receipt')[1:]
-    assert len(receipts) == 3
+    assert len(receipts) == 4
     assert "Read the session" in receipts[0]
     assert "data-housekeeping" in receipts[0]
     assert "Tell the feed" in receipts[1]
-    assert "session_store" not in receipts[2]
+    assert "Note the activity" in receipts[2]
+    assert "session_store" not in receipts[3]
