@@ -246,6 +246,22 @@ def test_a_report_is_of_one_named_client(client: FlaskClient, query: str) -> Non
     assert client.delete(path).status_code == 400
 
 
+@each_algorithm
+def test_an_admin_gets_the_report_of_all_clients(
+    client: FlaskClient, admin: FlaskClient, algorithm: str
+) -> None:
+    for key in ("bob", "alice", "alice"):
+        ask(client, algorithm, key)
+    path = f"/api/throttled/{algorithm}/report"
+    said = admin.get(path).json
+    assert (said["admitted"], said["rejected"]) == (3, 0)
+    assert said["clients"] == [
+        {"client": "alice", "admitted": 2, "rejected": 0},
+        {"client": "bob", "admitted": 1, "rejected": 0},
+    ]
+    assert admin.delete(path).status_code == 400
+
+
 # Redis away
 
 

@@ -248,8 +248,8 @@ def test_the_tally_agrees_over_many_windows(
             said.append(ask(server_client, limit, counted=True).allowed)
 
     _all_at_once(work, 4)
-    assert said.count(True) > 100  # many windows, else this proves little
-    assert said.count(False) > 100
+    assert said.count(True) > 60  # several windows, else this proves little
+    assert said.count(False) > 60
     assert tally.read(server_client, TALLY) == Tally(
         said.count(True), said.count(False)
     )

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from tests.conftest import RedisProcess, Served, served, wait_until
-from webapp.shop.scores import _season_of
+from webapp.shop.scores import season_of
 
 pytestmark = pytest.mark.server
 
@@ -169,7 +169,7 @@ def _shows(shown: str, sent: str) -> bool:
 
 
 EDIT = {"price": "47.50", "stock": "9"}
-_SEASON = f"/leaderboard?board={_season_of(datetime.now(UTC).date())}"
+_SEASON = f"/leaderboard?board={season_of(datetime.now(UTC).date())}"
 _POINTS = {"player": "ada", "points": "50", "operation_id": "truth"}
 _FEW = {"players": "20000"}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from flask.testing import FlaskClient
 
 from webapp.shop import shoppers
 from webapp.shop.seed import FEATURED_IDS
@@ -208,12 +209,23 @@ def test_the_featured_products_are_left_to_the_newcomer() -> None:
     assert not asked & {f"/api/products/{id}" for id in FEATURED_IDS}
 
 
-def test_one_request_in_200_edits_the_stock() -> None:
+def test_one_request_in_50_edits_the_stock_and_one_adds_points() -> None:
     rng = Random(1)
     requests = [shoppers.choose(rng) for _ in range(20_000)]
     edits = [body for method, _, body in requests if method == "PATCH"]
-    assert 60 < len(edits) < 140
+    assert 330 < len(edits) < 470
     assert all(body and body.startswith('{"stock": ') for body in edits)
+    scores = [(path, body) for method, path, body in requests if method == "POST"]
+    assert 330 < len(scores) < 470
+    assert len(set(scores)) == len(scores)  # an operation id is never used again
+
+
+def test_the_points_are_taken_by_the_board_of_the_week(client: FlaskClient) -> None:
+    rng = Random(1)
+    asked = (shoppers.choose(rng) for _ in range(1000))
+    path, body = next((path, body) for method, path, body in asked if method == "POST")
+    answer = client.post(path, data=body, content_type="application/json")
+    assert answer.status_code == 200
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -45,13 +46,15 @@ def states(client: redis.Redis, namespace: str, names: Sequence[str]) -> list[Ke
 
 def remove_namespace(client: redis.Redis, namespace: str) -> int:
     """Delete every key of this namespace by SCAN and UNLINK; returns how many."""
-    return sum(int(client.unlink(*page)) for page in _pages(client, f"{namespace}:*"))
+    return sum(int(client.unlink(*page)) for page in pages(client, f"{namespace}:*"))
 
 
-def _pages(client: redis.Redis, pattern: str) -> Iterator[list[bytes | str]]:
+def pages(client: redis.Redis, pattern: str) -> Iterator[list[bytes]]:
+    """The names that match, by SCAN; one may come twice."""
     cursor = 0
     for _ in range(_LONGEST_SCAN):
-        cursor, page = client.scan(cursor, match=pattern, count=_BATCH)
+        reply: Any = client.scan(cursor, match=pattern, count=_BATCH)
+        cursor, page = reply
         if page:
             yield page
         if cursor == 0:

@@ -25,7 +25,7 @@ _BATCH = 2500  # players a script call: the server is held up some milliseconds
 _BATCHES = 8  # script calls a step
 _WEEKS = 13  # of a quarter
 _DAY = timedelta(days=1)
-_SAMPLES = (
+SAMPLES = (
     "Abel", "Bo", "Cleo", "Dag", "Edda", "Finn", "Greta", "Hugo", "Ines", "Jon",
     "Kira", "Leo", "Mara", "Nils", "Olga", "Pia", "Quinn", "Rosa", "Sven", "Tilda",
     "Udo", "Vera", "Wim", "Xenia", "Yara", "Zeno",
@@ -50,15 +50,15 @@ class Scores:
     @property
     def week(self) -> str:
         """The running week's board."""
-        return _week_name(self._today())
+        return week_name(self._today())
 
     @property
     def last_week(self) -> str:
-        return _week_name(self._today() - timedelta(weeks=1))
+        return week_name(self._today() - timedelta(weeks=1))
 
     @property
     def season(self) -> str:
-        return _season_of(self._today())
+        return season_of(self._today())
 
     def exists(self, board: str) -> bool:
         """Whether there can be such a board; it may still be empty."""
@@ -105,11 +105,11 @@ class Scores:
         """
         board, (ended, _) = self.week, self.parts()
         week = self._week(board)
-        first, *more = _SAMPLES
+        first, *more = SAMPLES
         self.add(board, player=first, points=40, operation=f"sample-{board}")
         with self.client.pipeline(transaction=True) as pipeline:
             this = {name: 20 + n * 37 % 400 for n, name in enumerate(more)}
-            before = {name: 100 + n * 53 % 900 for n, name in enumerate(_SAMPLES)}
+            before = {name: 100 + n * 53 % 900 for n, name in enumerate(SAMPLES)}
             pipeline.zadd(week.board, this, nx=True)
             pipeline.zadd(ended, before, nx=True)
             pipeline.pexpireat(ended, _season_end_ms(self._today()))
@@ -138,8 +138,8 @@ class Scores:
         closes = monday + timedelta(weeks=1)
         return Week(
             board=self.key(board),
-            last=self.key(_week_name(before)),
-            ended=keys.key(self._namespace, keys.ENDED, GROUP, _season_of(before)),
+            last=self.key(week_name(before)),
+            ended=keys.key(self._namespace, keys.ENDED, GROUP, season_of(before)),
             closes_ms=_ms(closes),
             expires_ms=_ms(closes + _DAY),
             ended_expires_ms=_season_end_ms(before),
@@ -154,21 +154,22 @@ def fill(client: redis.Redis, board: str, *, size: int, ttl_ms: int) -> int:
     return int(_fill(client, [board], [_BATCH, size, ttl_ms]))
 
 
-def _week_name(day: date) -> str:
+def week_name(day: date) -> str:
+    """The board of the week in which the day is: "2026-W47"."""
     year, week, _ = day.isocalendar()
     return f"{year}-W{week:02}"
 
 
-def _season_of(day: date) -> str:
+def season_of(day: date) -> str:
     year, week, _ = day.isocalendar()
     return f"{year}-Q{min((week - 1) // _WEEKS, 3) + 1}"
 
 
 def _season_end_ms(day: date) -> int:
     """When a season's ended weeks expire: once the last of them has been added."""
-    season = _season_of(day)
+    season = season_of(day)
     monday = day - timedelta(days=day.weekday())
-    while _season_of(monday) == season:
+    while season_of(monday) == season:
         monday += timedelta(weeks=1)
     return _ms(monday + timedelta(weeks=1) + _DAY)
 

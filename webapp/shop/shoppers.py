@@ -1,9 +1,10 @@
 """Simulated shoppers: a process that uses the shop over HTTP, as people would.
 
 They mostly look at products, few of them often and many rarely, sometimes at a
-list, and now and then one sells out or is delivered. They leave the featured ones
-alone: a newcomer's first click there is a miss. One connection carries all of it: an
-app that is slower than the pace gets fewer requests, not more at once.
+list, and now and then one sells out or is delivered, or somebody gets points. They
+leave the featured ones alone: a newcomer's first click there is a miss. One connection
+carries all of it: an app that is slower than the pace gets fewer requests, not more at
+once.
 """
 
 import json
@@ -14,6 +15,7 @@ import time
 from bisect import bisect
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from itertools import accumulate
@@ -23,13 +25,16 @@ from urllib.parse import urlsplit
 
 from webapp.settings import Settings, from_environ
 from webapp.shop.assortment import CATEGORIES
+from webapp.shop.scores import SAMPLES, week_name
 from webapp.shop.seed import FEATURED_IDS, PRODUCTS
 
 RATES = (0, 2, 50)  # requests a second
 DEFAULT_RATE = 2
 
-_EDITS = 1 / 200  # share of the requests
+_EDITS = 1 / 50  # share of the requests
+_SCORES = 1 / 50
 _LISTS = 1 / 10
+_POINTS = (5, 50)  # least and most
 _HEADERS = {
     "X-Shopper": "1",
     "Sec-Fetch-Site": "same-origin",
@@ -131,7 +136,15 @@ def choose(rng: Random) -> tuple[str, str, str | None]:
         body = json.dumps({"stock": rng.randrange(100)})
         product_id = rng.randint(FEATURED_IDS.stop, PRODUCTS)
         return "PATCH", f"/api/products/{product_id}", body
-    if what < _EDITS + _LISTS:
+    if what < _EDITS + _SCORES:
+        score = {
+            "player": rng.choice(SAMPLES),
+            "points": rng.randint(*_POINTS),
+            "operation_id": f"{rng.getrandbits(64):016x}",
+        }
+        board = week_name(datetime.now(UTC).date())
+        return "POST", f"/api/leaderboard/{board}/scores", json.dumps(score)
+    if what < _EDITS + _SCORES + _LISTS:
         slug = rng.choice(CATEGORIES).slug
         return "GET", f"/api/products?category={slug}&limit=20", None
     return "GET", f"/api/products/{_popular(rng)}", None

@@ -1,11 +1,12 @@
 """The throttled API: endpoints to load-test, and what the server says it did."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from flask import Blueprint, Response, request
 
 from webapp import keys
-from webapp.http import delivery, ids, limiter
+from webapp.admin import keyspace
+from webapp.http import admin_access, delivery, ids, limiter
 from webapp.http.errors import Problem
 from webapp.http.limiter import Policy
 from webapp.patterns.rate_limiter import tally
@@ -13,6 +14,9 @@ from webapp.patterns.rate_limiter.fixed_window import FixedWindow
 from webapp.patterns.rate_limiter.sliding_window_log import SlidingWindowLog
 
 bp = Blueprint("throttled", __name__, url_prefix="/api")
+
+_ANY = "any"
+_MOST_CLIENTS = 1000  # of one report
 
 _POLICIES = {
     policy.name: policy
@@ -50,9 +54,11 @@ def unthrottled() -> Response:
 
 @bp.get("/throttled/<algorithm>/report")
 def report(algorithm: str) -> Response:
-    """What the server admitted and rejected for one client."""
+    """What the server admitted and rejected for one client; for admins, for all."""
     policy = _policy(algorithm)
-    return _told(policy, _client())
+    if "client" not in request.args and admin_access.is_admin():
+        return _told(policy, _all_clients(policy))
+    return _told(policy, [_client()])
 
 
 @bp.delete("/throttled/<algorithm>/report")
@@ -61,24 +67,46 @@ def reset(algorithm: str) -> Response:
     policy, client_id = _policy(algorithm), _client()
     own = limiter.limiter()
     tally.reset(own.client, policy.tally_key(own.namespace, client_id))
-    return _told(policy, client_id)
+    return _told(policy, [client_id])
 
 
-def _told(policy: Policy, client_id: str) -> Response:
+def _told(policy: Policy, client_ids: Sequence[str]) -> Response:
     own = limiter.limiter()
-    counts = tally.read(own.client, policy.tally_key(own.namespace, client_id))
-    totals: dict[str, Any] = {"admitted": counts.admitted, "rejected": counts.rejected}
+    names = [policy.tally_key(own.namespace, client_id) for client_id in client_ids]
+    counts = tally.read_all(own.client, names)
     response = delivery.json(
         {
             "algorithm": policy.name,
             "limit": policy.limit,
             "window_ms": policy.window_ms,
-            **totals,
-            "clients": [{"client": client_id, **totals}],
+            "admitted": sum(count.admitted for count in counts),
+            "rejected": sum(count.rejected for count in counts),
+            "clients": [
+                {"client": id, "admitted": count.admitted, "rejected": count.rejected}
+                for id, count in zip(client_ids, counts, strict=True)
+            ],
         }
     )
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _all_clients(policy: Policy) -> list[str]:
+    """Those with a report, in order. Raises Problem where they are too many to tell."""
+    own = limiter.limiter()
+    head, tail = policy.tally_key(own.namespace, _ANY).split(_ANY)
+    found = {
+        name.decode()[len(head) : -len(tail)]
+        for page in keyspace.pages(own.client, f"{head}*{tail}")
+        for name in page
+    }
+    if len(found) > _MOST_CLIENTS:
+        raise Problem(
+            400,
+            "Too many clients",
+            f"{len(found):,} have a report: name one, ?client=.",
+        )
+    return sorted(found)
 
 
 def _policy(algorithm: str) -> Policy:

@@ -63,7 +63,10 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}
 def paths() -> dict[str, Any]:
     algorithm = path("algorithm", {"type": "string", "enum": ALGORITHMS})
     api_key = {"name": "X-API-Key", "in": "header", "schema": _api_key()}
-    client = query("client", NAME) | {"required": True}
+    client = query("client", NAME) | {
+        "required": True,
+        "description": "An admin may leave it out, and gets all clients.",
+    }
     report = {"200": answer("The totals", Report)} | failures(400, 404, 503)
     return {
         "/api/throttled/{algorithm}": {
@@ -92,7 +95,7 @@ def paths() -> dict[str, Any]:
         "/api/throttled/{algorithm}/report": {
             "parameters": [algorithm, client],
             "get": {
-                "summary": "What was admitted and rejected for one client",
+                "summary": "What was admitted and rejected for one client, or for all",
                 "responses": report,
             },
             "delete": {
