@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from flask import request
 
-from webapp.connection import recorder
+from webapp.connection import budget, recorder
 from webapp.experiments import Bench, Experiment, Outcome
 from webapp.http import delivery
 from webapp.http.errors import Problem
+
+_RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ def run(experiments: Sequence[Experiment], name: str, bench: Bench) -> Ran:
         controls = experiment.parse(request.form)
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    outcome = experiment.run(bench, **controls)
+    with budget.limited_to(_RUN_DEADLINE_S):
+        outcome = experiment.run(bench, **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
     _name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 import webapp.patterns.unique_visitors as unique_visitors
 from webapp import keys, words
-from webapp.connection import recorder
+from webapp.connection import budget, recorder
 from webapp.experiments import Bench
 from webapp.experiments.unique_visitors import EXPERIMENTS
 from webapp.http import curves, delivery, ids, keypanel, lab, sources
@@ -22,6 +22,8 @@ from webapp.shop.visits import SIMULATED
 bp = Blueprint("visitors", __name__, url_prefix="/visitors")
 
 _FILES = (sources.python(Path(unique_visitors.__file__), start="class UniqueVisitors"),)
+
+_STEP_DEADLINE_S = 5.0  # for thousands of made-up visitors
 
 
 @bp.get("")
@@ -72,7 +74,8 @@ def simulate() -> Response:
     run = ids.name(asked, what="run") if asked else secrets.token_hex(4)
     if (own := recorder.current()) is not None:
         own.see_inside = False  # thousands of calls are no reading
-    points = visits().simulate(run)
+    with budget.limited_to(_STEP_DEADLINE_S):
+        points = visits().simulate(run)
     delivery.verdict("ok", f"{points[-1].count.exact:,} visitors")
     return _simulation(run, going=points[-1].count.exact < SIMULATED)
 
