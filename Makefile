@@ -14,7 +14,7 @@ run: .venv/run.stamp
 	@exec $(VENV) -m webapp serve
 
 test: .venv/test.stamp
-	@$(VENV) -m pytest -q -n auto --dist loadfile -m "not slow" --cov --cov-report=term-missing:skip-covered
+	@$(VENV) -m pytest -q -n auto --dist worksteal -m "not slow" --cov --cov-report=term-missing:skip-covered
 
 test-all: .venv/test.stamp
 	@$(VENV) -m pytest -q

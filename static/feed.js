@@ -8,6 +8,7 @@
   const slot = (name) => state.querySelector(`[data-slot="${name}"]`);
   const note = (name) => state.querySelector(`[data-note="${name}"]`);
   let away = false;
+  let sent = "";
 
   function show(name) {
     for (const pill of state.querySelectorAll("[data-state]")) pill.hidden = pill.dataset.state !== name;
@@ -53,9 +54,15 @@
     while (list.children.length > SHOWN) list.lastElementChild.remove();
     document.getElementById("feed-empty").hidden = list.children.length > 0;
   }).observe(list, { childList: true });
+  /* The line is emptied when it was taken, unless something else stands there by now. */
+  document.addEventListener("submit", (event) => {
+    if (event.target.id === "feed-send") sent = event.target.elements.text.value;
+  }, true);
   document.addEventListener("htmx:after:swap", (event) => {
-    const { target } = event.detail.ctx;
-    if (target?.id === "feed-send") refresh();
+    if (event.detail.ctx.target?.id !== "feed-send") return;
+    const field = document.getElementById("feed-text");
+    if (!field.hasAttribute("aria-invalid") && field.value === sent) field.value = "";
+    refresh();
   });
   setInterval(refresh, REFRESH_MS);
 })();

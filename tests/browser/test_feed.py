@@ -34,6 +34,7 @@ def state(page: Page, name: str):  # type: ignore[no-untyped-def]
 def say(page: Page, text: str) -> None:
     page.get_by_label("Say it to everybody").fill(text)
     page.get_by_role("button", name="Publish").click()
+    expect(page.get_by_label("Say it to everybody")).to_have_value("")
     expect(page.locator("#feed-said")).to_contain_text("PUBLISH told")
 
 

@@ -92,6 +92,7 @@ def test_a_code_works_once(page: Page, other: Page, complaints: Complaints) -> N
     text = code(page)
     use_code(other, text)
     other.get_by_role("button", name="Sign out", exact=True).click()
+    expect(other.locator("#account-title")).to_have_text("Not signed in")
     use_code(other, text)
     field = other.get_by_label("Code from another device")
     expect(field).to_have_attribute("aria-invalid", "true")

@@ -76,11 +76,12 @@ def callers() -> Iterator[Callable[[Served], Caller]]:
 
 
 @pytest.mark.timeout(90)
+@pytest.mark.parametrize("seconds", [6, pytest.param(30, marks=pytest.mark.slow)])
 def test_no_read_is_older_than_an_acknowledged_write(
-    app: Served, callers: Callable[[Served], Caller]
+    app: Served, callers: Callable[[Served], Caller], seconds: int
 ) -> None:
     acknowledged: dict[int, int] = dict.fromkeys(PRODUCTS, 1)
-    lock, ends = threading.Lock(), time.monotonic() + 30
+    lock, ends = threading.Lock(), time.monotonic() + seconds
     stale: list[str] = []
     failed: list[BaseException] = []
     reads, writes = [0], [0]
@@ -118,8 +119,8 @@ def test_no_read_is_older_than_an_acknowledged_write(
         thread.join()
     assert not failed
     assert not stale
-    assert reads[0] > 200  # else this proves nothing
-    assert writes[0] > 15
+    assert reads[0] > 100  # else this proves nothing
+    assert writes[0] > 5
     caller = callers(app)
     for _ in range(4):  # both workers, from the cache and past it
         for product_id in PRODUCTS:
