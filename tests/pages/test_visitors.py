@@ -4,11 +4,14 @@ import re
 
 import msgspec
 import pytest
+import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
+from webapp import keys
 from webapp.connection import urls
 from webapp.experiments.unique_visitors import EXPERIMENTS
+from webapp.rooms import PAGES
 
 HTMX = {"HX-Request": "true"}
 
@@ -256,3 +259,21 @@ def test_the_keys_are_todays_the_weeks_and_a_simulations(client: FlaskClient) ->
         "week-hll",
         "week-set",
     ]
+
+
+def test_anonymous_views_of_every_page_leave_nothing_but_counters(
+    app: Flask, client: FlaskClient
+) -> None:
+    for page in PAGES:
+        assert client.get(page.url).status_code == 200
+    client.get("/catalog/1042")
+    clients = app.extensions["clients"]
+    assert owners(clients.durable) == {"visitors"}
+    # What the catalog keeps is the shop's: it is the same whoever looks.
+    assert owners(clients.cache) == {"catalog"}
+
+
+def owners(client: redis.Redis) -> set[str]:
+    """The pages that the keys on a server belong to."""
+    found = (keys.family_of("rpl", name.decode()) for name in client.scan_iter())
+    return {family.page if family else "none" for family in found}
