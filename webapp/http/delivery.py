@@ -10,7 +10,15 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, current_app, g, render_template, request
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    g,
+    make_response,
+    render_template,
+    request,
+)
 from werkzeug.wrappers import Request
 
 from webapp.connection import budget, recorder
@@ -54,6 +62,20 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.wsgi_app = Recorder(app.wsgi_app, demo=settings.demo)  # type: ignore[method-assign]
     app.before_request(_begin)
     app.after_request(_count)
+
+
+def is_htmx() -> bool:
+    """Whether a part of a page is asked for, not a whole one."""
+    return bool(request.headers.get("HX-Request"))
+
+
+def answer(page_name: str, status: int = 200, **context: Any) -> Response:
+    """The page of that name, or for htmx its fragment."""
+    if is_htmx():
+        html = fragment(f"{page_name}/_fragment.html", **context)
+    else:
+        html = page(f"{page_name}/show.html", **context)
+    return make_response(html, status)
 
 
 def page(template: str, *, recordings: Iterable[Recording] = (), **context: Any) -> str:

@@ -1,13 +1,15 @@
 """Keys on this page: rows for the panel that every pattern page has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from flask import current_app
 from redis import Redis
+from redis.exceptions import RedisError
 
 from webapp import keys
 from webapp.admin import keyspace
+from webapp.http import delivery
 
 _BADGES = {"list": "LIST", "set": "SET", "zset": "ZSET", "hash": "HASH"} | {
     "string": "STR",
@@ -28,8 +30,20 @@ class KeyRow(msgspec.Struct):
     node: str
 
 
+def show(find: Callable[[], Sequence[KeyRow]], *, role: str = "durable") -> str:
+    """The panel with the rows found, or that the server of this role is away."""
+    delivery.housekeeping()
+    try:
+        found = find()
+    except RedisError as error:
+        return delivery.fragment("_keys.html", keys=None, error=str(error), role=role)
+    return delivery.fragment("_keys.html", keys=found)
+
+
 def rows(client: Redis, names: Sequence[str]) -> list[KeyRow]:
     """Those of the keys that exist (one round trip). Raises redis.RedisError."""
+    if not names:
+        return []
     namespace = current_app.extensions["settings"].namespace
     return [_row(state) for state in keyspace.states(client, namespace, names)]
 

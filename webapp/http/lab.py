@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flask import request
+from flask import current_app, request
 
 from webapp.connection import budget, recorder
+from webapp.connection.roles import Clients
 from webapp.experiments import Bench, Experiment, Outcome
 from webapp.http import delivery
 from webapp.http.errors import Problem
+from webapp.keys import Family
+from webapp.shop.seed import FEATURED_IDS
 
 _RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
 
@@ -18,6 +21,11 @@ class Ran:
     experiment: Experiment
     controls: Mapping[str, int]
     outcome: Outcome
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """As a page takes them: by the names of the experiments."""
+        return {self.experiment.name: self.outcome}
 
     def card(self) -> str:
         """The card with its result, and the receipts of the run."""
@@ -30,8 +38,11 @@ class Ran:
         )
 
 
-def run(experiments: Sequence[Experiment], name: str, bench: Bench) -> Ran:
-    """Run one by its name, with the controls of the form. 404 and 400 as Problem."""
+def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
+    """Run one by its name, with the controls of the form. 404 and 400 as Problem.
+
+    Its scratch keys are of that family, and on the server where the family belongs.
+    """
     experiment = next((e for e in experiments if e.name == name), None)
     if experiment is None:
         raise Problem(404, "No such experiment", "There is no such Break it card.")
@@ -40,10 +51,18 @@ def run(experiments: Sequence[Experiment], name: str, bench: Bench) -> Ran:
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
     with budget.limited_to(_RUN_DEADLINE_S):
-        outcome = experiment.run(bench, **controls)
+        outcome = experiment.run(_bench(family), **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
     _name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)
+
+
+def _bench(family: Family) -> Bench:
+    extensions = current_app.extensions
+    clients: Clients = extensions["clients"]
+    client = clients.cache if family.role == "cache" else clients.durable
+    engine, namespace = extensions["catalog"].engine, extensions["settings"].namespace
+    return Bench(client, engine, namespace, FEATURED_IDS.start, family)
 
 
 def _name_on_the_tape(title: str, *, replayed: bool) -> None:

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, make_response, request
-from redis.exceptions import RedisError
 
 import webapp.patterns.activity_feed as activity_feed
 from webapp import keys, words
-from webapp.experiments import Bench
 from webapp.experiments.activity_feed import EXPERIMENTS
 from webapp.http import delivery, keypanel, lab, metrics, session, signin, sources
 from webapp.http.activity import activity
@@ -59,41 +57,26 @@ def look() -> Response:
 @bp.get("/keys")
 def show_keys() -> str:
     """The visitor's list with its TTL."""
-    delivery.housekeeping()
-    try:
+
+    def find() -> list[keypanel.KeyRow]:
         visitor = session.visitor()
         names = [activity().key(visitor.id)] if visitor else []
-        rows = keypanel.rows(activity().client, names) if names else []
-    except RedisError as error:
-        return delivery.fragment(
-            "_keys.html", keys=None, error=str(error), role="durable"
-        )
-    return delivery.fragment("_keys.html", keys=rows)
+        return keypanel.rows(activity().client, names)
+
+    return keypanel.show(find)
 
 
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    bench = Bench(
-        activity().client,
-        activity().engine,
-        current_app.extensions["settings"].namespace,
-        FEATURED_IDS.start,
-        keys.ACTIVITY_LAB,
-    )
-    ran = lab.run(EXPERIMENTS, name, bench)
-    if request.headers.get("HX-Request"):
+    ran = lab.run(EXPERIMENTS, name, keys.ACTIVITY_LAB)
+    if delivery.is_htmx():
         return make_response(ran.card())
-    return _respond(outcomes={name: ran.outcome})
+    return _respond(outcomes=ran.outcomes)
 
 
 def _respond(*, after: str | None = None, **more: Any) -> Response:
-    context = _context(after) | more
-    if request.headers.get("HX-Request"):
-        html = delivery.fragment("activity/_fragment.html", **context)
-    else:
-        html = delivery.page("activity/show.html", **context)
-    return make_response(html)
+    return delivery.answer("activity", **_context(after) | more)
 
 
 def _context(after: str | None) -> dict[str, Any]:

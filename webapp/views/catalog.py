@@ -4,11 +4,11 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, current_app, make_response, request
+from flask import Blueprint, Response, make_response, request
 from redis.exceptions import RedisError
 
+from webapp import keys
 from webapp.connection import recorder
-from webapp.experiments import Bench
 from webapp.http import (
     activity,
     delivery,
@@ -153,13 +153,10 @@ def show_keys() -> str:
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    shop = catalog()
-    namespace = current_app.extensions["settings"].namespace
-    bench = Bench(shop.cache, shop.engine, namespace, _SHOWN_FIRST)
-    ran = lab.run(variants.EXPERIMENTS, name, bench)
-    if request.headers.get("HX-Request"):
+    ran = lab.run(variants.EXPERIMENTS, name, keys.LAB)
+    if delivery.is_htmx():
         return make_response(ran.card())
-    return _respond(variants.of_experiment(name), None, outcomes={name: ran.outcome})
+    return _respond(variants.of_experiment(name), None, outcomes=ran.outcomes)
 
 
 def _respond(
@@ -170,7 +167,7 @@ def _respond(
     **more: Any,
 ) -> Response:
     context = _context(variant, product) | more
-    if request.headers.get("HX-Request"):
+    if delivery.is_htmx():
         html = delivery.fragment("catalog/_fragment.html", **context)
     else:
         with delivery.aside("Read the list of categories") as listing:

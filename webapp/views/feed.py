@@ -10,13 +10,10 @@ from redis.exceptions import RedisError
 import webapp.patterns.pub_sub as pub_sub
 from webapp import keys, words
 from webapp.connection.roles import Clients
-from webapp.experiments import Bench
 from webapp.experiments.pub_sub import EXPERIMENTS
 from webapp.http import delivery, keypanel, lab, metrics, sources
-from webapp.http.reads import catalog
 from webapp.live import feed
 from webapp.live.feed import PATTERN, Event
-from webapp.shop.seed import FEATURED_IDS
 
 bp = Blueprint("feed", __name__, url_prefix="/feed")
 
@@ -67,13 +64,10 @@ def show_keys() -> str:
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    bench = Bench(
-        _client(), catalog().engine, _namespace(), FEATURED_IDS.start, keys.FEED_LAB
-    )
-    ran = lab.run(EXPERIMENTS, name, bench)
-    if request.headers.get("HX-Request"):
+    ran = lab.run(EXPERIMENTS, name, keys.FEED_LAB)
+    if delivery.is_htmx():
         return make_response(ran.card())
-    return _respond(outcomes={name: ran.outcome})
+    return _respond(outcomes=ran.outcomes)
 
 
 def _respond(*, status: int = 200, **more: Any) -> Response:
@@ -83,7 +77,7 @@ def _respond(*, status: int = 200, **more: Any) -> Response:
         "text": "",
         "error": None,
     } | more
-    if request.headers.get("HX-Request"):
+    if delivery.is_htmx():
         context["sources"] = sources.with_badges(_FILES, delivery.own_receipt())
         return make_response(
             delivery.fragment("feed/_fragment.html", **context), status

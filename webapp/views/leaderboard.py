@@ -6,20 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, make_response, redirect, request
-from redis.exceptions import RedisError
 
 import webapp.patterns.leaderboard as leaderboard
 from webapp import keys, words
 from webapp.connection import budget, recorder
-from webapp.experiments import Bench
 from webapp.experiments.leaderboard import EXPERIMENTS
 from webapp.http import boards, delivery, events, ids, keypanel, lab, sources
 from webapp.http.boards import scores
 from webapp.http.errors import Problem
-from webapp.http.reads import catalog
 from webapp.patterns.leaderboard import Added, Refused
 from webapp.shop.scores import CROWD, CROWD_SIZE, GROUP
-from webapp.shop.seed import FEATURED_IDS
 
 bp = Blueprint("leaderboard", __name__, url_prefix="/leaderboard")
 
@@ -76,7 +72,6 @@ def add() -> Response:
 @bp.get("/keys")
 def show_keys() -> str:
     """The sorted sets behind a board, and the last operation."""
-    delivery.housekeeping()
     name = boards.board(request.args.get("board") or scores().week)
     names = [scores().key(name)]
     if name == scores().season:
@@ -84,13 +79,7 @@ def show_keys() -> str:
     if operation := request.args.get("operation"):
         ids.name(operation, what="operation")
         names.append(keys.key(_namespace(), keys.OPERATION, GROUP, operation))
-    try:
-        rows = keypanel.rows(scores().client, names)
-    except RedisError as error:
-        return delivery.fragment(
-            "_keys.html", keys=None, error=str(error), role="durable"
-        )
-    return delivery.fragment("_keys.html", keys=rows)
+    return keypanel.show(lambda: keypanel.rows(scores().client, names))
 
 
 @bp.post("/samples")
@@ -134,12 +123,10 @@ def remove_crowd() -> Response:
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    cache, engine = catalog().cache, catalog().engine
-    bench = Bench(cache, engine, _namespace(), FEATURED_IDS.start, keys.BOARD_LAB)
-    ran = lab.run(EXPERIMENTS, name, bench)
-    if _is_htmx():
+    ran = lab.run(EXPERIMENTS, name, keys.BOARD_LAB)
+    if delivery.is_htmx():
         return make_response(ran.card())
-    return _respond(scores().week, _player(), outcomes={name: ran.outcome})
+    return _respond(scores().week, _player(), outcomes=ran.outcomes)
 
 
 def _added(name: str, added: Added, points: int, operation: str) -> Response:
@@ -157,12 +144,7 @@ def _added(name: str, added: Added, points: int, operation: str) -> Response:
 
 
 def _respond(name: str, player: str, *, status: int = 200, **more: Any) -> Response:
-    context = _context(name, player) | more
-    if _is_htmx():
-        html = delivery.fragment("leaderboard/_fragment.html", **context)
-    else:
-        html = delivery.page("leaderboard/show.html", **context)
-    return make_response(html, status)
+    return delivery.answer("leaderboard", status, **_context(name, player) | more)
 
 
 def _context(name: str, player: str) -> dict[str, Any]:
@@ -194,7 +176,7 @@ def _context(name: str, player: str) -> dict[str, Any]:
 
 
 def _crowd(players: int, *, filling: bool) -> Response:
-    if not _is_htmx():
+    if not delivery.is_htmx():
         return redirect("/leaderboard?board=crowd", 303)  # type: ignore[return-value]
     return make_response(
         delivery.fragment(
@@ -208,7 +190,7 @@ def _crowd(players: int, *, filling: bool) -> Response:
 
 def _shown(name: str) -> Response:
     """The board as it is now."""
-    if not _is_htmx():
+    if not delivery.is_htmx():
         return redirect(f"/leaderboard?board={name}", 303)  # type: ignore[return-value]
     page = scores().page(name, after=0, limit=_PER_PAGE)
     return _respond(
@@ -229,10 +211,6 @@ def _player() -> str:
         return ids.name(asked, what="player")
     kept = request.cookies.get("player", "")
     return kept if _NAME.fullmatch(kept) else ""
-
-
-def _is_htmx() -> bool:
-    return bool(request.headers.get("HX-Request"))
 
 
 def _namespace() -> str:

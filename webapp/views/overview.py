@@ -63,7 +63,7 @@ def reset() -> Response | str:
 
 def _back(template: str, **context: Any) -> Response | str:
     """The fragment for htmx, the page again for a browser without it."""
-    if request.headers.get("HX-Request"):
+    if delivery.is_htmx():
         return delivery.fragment(template, **context)
     return redirect(url_for("overview.show"), 303)  # type: ignore[return-value]
 

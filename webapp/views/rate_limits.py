@@ -16,14 +16,12 @@ from flask import (
 from redis.exceptions import RedisError
 
 from webapp import keys, words
-from webapp.experiments import Bench, limits_lab
+from webapp.experiments import limits_lab
 from webapp.experiments.limits_lab import LIMITS, SHAPES, WINDOWS_MS, BadRun, Run
 from webapp.experiments.rate_limiter import EXPERIMENTS
 from webapp.http import delivery, ids, keypanel, lab, lanes, limiter, metrics, sources
 from webapp.http.errors import Problem
-from webapp.http.reads import catalog
 from webapp.patterns.rate_limiter import fixed_window, sliding_window_log
-from webapp.shop.seed import FEATURED_IDS
 
 bp = Blueprint("rate_limits", __name__, url_prefix="/rate-limits")
 
@@ -62,7 +60,7 @@ def send() -> Response:
         said = limits_lab.send(_client(), _namespace(), run)
         _count(said[0].allowed, said[1].allowed)
     delivery.verdict(*_verdict(said[0].allowed, said[1].allowed))
-    if not request.headers.get("HX-Request"):
+    if not delivery.is_htmx():
         return _see(run)
     return make_response(delivery.fragment("rate_limits/_sent.html", run=run))
 
@@ -78,30 +76,21 @@ def show_lanes() -> str:
 @bp.get("/keys")
 def show_keys() -> str:
     """The keys of a run, and those of this visitor's own API requests."""
-    delivery.housekeeping()
     names = _api_keys()
     if run := _run(request.args.get("run", "")):
         own = limits_lab.names(_namespace(), run)
         names = [own.fixed, own.log, own.answers, *names]
-    try:
-        return delivery.fragment("_keys.html", keys=keypanel.rows(_client(), names))
-    except RedisError as error:
-        return delivery.fragment("_keys.html", keys=None, error=str(error))
+    return keypanel.show(lambda: keypanel.rows(_client(), names))
 
 
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    bench = Bench(
-        _client(), catalog().engine, _namespace(), FEATURED_IDS.start, keys.LIMITS_LAB
-    )
-    ran = lab.run(EXPERIMENTS, name, bench)
-    if request.headers.get("HX-Request"):
+    ran = lab.run(EXPERIMENTS, name, keys.LIMITS_LAB)
+    if delivery.is_htmx():
         return make_response(ran.card())
-    page = delivery.page(
-        "rate_limits/show.html", **_context() | {"outcomes": {name: ran.outcome}}
-    )
-    return make_response(page)
+    context = _context() | {"outcomes": ran.outcomes}
+    return make_response(delivery.page("rate_limits/show.html", **context))
 
 
 def _context() -> dict[str, Any]:

@@ -5,19 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, current_app, make_response, request
-from redis.exceptions import RedisError
+from flask import Blueprint, Response, make_response, request
 
 import webapp.patterns.session_store as session_store
 from webapp import keys, words
-from webapp.experiments import Bench
 from webapp.experiments.session_store import EXPERIMENTS
 from webapp.http import delivery, ids, keypanel, lab, session, signin, sources, throttle
 from webapp.http.errors import Problem
 from webapp.http.session import CODES, STORE, Visitor
 from webapp.patterns.session_store import Device
 from webapp.shop import users
-from webapp.shop.seed import FEATURED_IDS
 
 bp = Blueprint("sessions", __name__)
 
@@ -166,41 +163,21 @@ def change_password() -> Response:
 @bp.get("/sessions/keys")
 def show_keys() -> str:
     """The keys of who is signed in, with their TTLs."""
-    delivery.housekeeping()
     own = session.current()
-    try:
-        names = _own_keys(own)
-        rows = keypanel.rows(own.sessions.client, names) if names else []
-    except RedisError as error:
-        return delivery.fragment(
-            "_keys.html", keys=None, error=str(error), role="durable"
-        )
-    return delivery.fragment("_keys.html", keys=rows)
+    return keypanel.show(lambda: keypanel.rows(own.sessions.client, _own_keys(own)))
 
 
 @bp.post("/sessions/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    bench = Bench(
-        session.current().sessions.client,
-        current_app.extensions["catalog"].engine,
-        current_app.extensions["settings"].namespace,
-        FEATURED_IDS.start,
-        keys.SESSIONS_LAB,
-    )
-    ran = lab.run(EXPERIMENTS, name, bench)
-    if request.headers.get("HX-Request"):
+    ran = lab.run(EXPERIMENTS, name, keys.SESSIONS_LAB)
+    if delivery.is_htmx():
         return make_response(ran.card())
-    return _respond(outcomes={name: ran.outcome})
+    return _respond(outcomes=ran.outcomes)
 
 
 def _respond(*, status: int = 200, **more: Any) -> Response:
-    context = _context() | more
-    if request.headers.get("HX-Request"):
-        html = delivery.fragment("sessions/_fragment.html", **context)
-    else:
-        html = delivery.page("sessions/show.html", **context)
-    return make_response(html, status)
+    return delivery.answer("sessions", status, **_context() | more)
 
 
 def _context() -> dict[str, Any]:

@@ -5,18 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, make_response, redirect, request
-from redis.exceptions import RedisError
 
 import webapp.patterns.unique_visitors as unique_visitors
 from webapp import keys, words
 from webapp.connection import budget, recorder
-from webapp.experiments import Bench
 from webapp.experiments.unique_visitors import EXPERIMENTS
 from webapp.http import curves, delivery, ids, keypanel, lab, sources
 from webapp.http.errors import Problem
-from webapp.http.reads import catalog
 from webapp.http.visits import of_page_view, visits
-from webapp.shop.seed import FEATURED_IDS
 from webapp.shop.visits import SIMULATED
 
 bp = Blueprint("visitors", __name__, url_prefix="/visitors")
@@ -29,7 +25,7 @@ _STEP_DEADLINE_S = 5.0  # for thousands of made-up visitors
 @bp.get("")
 def show() -> Response:
     """Today's visitors, this one among them; the days, and their week."""
-    visitor = None if _is_htmx() else of_page_view(again=True)
+    visitor = None if delivery.is_htmx() else of_page_view(again=True)
     return _respond(visit=visitor.visit if visitor else None)
 
 
@@ -44,17 +40,14 @@ def another() -> Response:
 @bp.get("/keys")
 def show_keys() -> str:
     """Today's counters, the week's, and those of a simulation."""
-    delivery.housekeeping()
     run = request.args.get("run")
     simulated = visits().simulated(ids.name(run, what="run")) if run else ()
-    try:
-        rows = keypanel.rows(visits().scratch, simulated) if simulated else []
-        rows += keypanel.rows(visits().client, visits().key_names())
-    except RedisError as error:
-        return delivery.fragment(
-            "_keys.html", keys=None, error=str(error), role="durable"
-        )
-    return delivery.fragment("_keys.html", keys=rows)
+    return keypanel.show(
+        lambda: [
+            *keypanel.rows(visits().scratch, simulated),
+            *keypanel.rows(visits().client, visits().key_names()),
+        ]
+    )
 
 
 @bp.get("/simulation")
@@ -83,27 +76,14 @@ def simulate() -> Response:
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    namespace = current_app.extensions["settings"].namespace
-    bench = Bench(
-        visits().scratch,
-        catalog().engine,
-        namespace,
-        FEATURED_IDS.start,
-        keys.VISITORS_LAB,
-    )
-    ran = lab.run(EXPERIMENTS, name, bench)
-    if _is_htmx():
+    ran = lab.run(EXPERIMENTS, name, keys.VISITORS_LAB)
+    if delivery.is_htmx():
         return make_response(ran.card())
-    return _respond(outcomes={name: ran.outcome})
+    return _respond(outcomes=ran.outcomes)
 
 
 def _respond(**more: Any) -> Response:
-    context = _context() | more
-    if _is_htmx():
-        html = delivery.fragment("visitors/_fragment.html", **context)
-    else:
-        html = delivery.page("visitors/show.html", **context)
-    return make_response(html)
+    return delivery.answer("visitors", **_context() | more)
 
 
 def _context() -> dict[str, Any]:
@@ -124,7 +104,7 @@ def _context() -> dict[str, Any]:
 
 
 def _simulation(run: str, *, going: bool) -> Response:
-    if not _is_htmx():
+    if not delivery.is_htmx():
         return redirect("/visitors", 303)  # type: ignore[return-value]
     points = visits().curve(run)
     return make_response(
@@ -139,7 +119,3 @@ def _simulation(run: str, *, going: bool) -> Response:
             standard_error=unique_visitors.STANDARD_ERROR,
         )
     )
-
-
-def _is_htmx() -> bool:
-    return bool(request.headers.get("HX-Request"))

@@ -20,7 +20,7 @@ def admit() -> Response | None:
     """Everybody else gets the way to sign in, or a problem that names it."""
     if request.endpoint in _OPEN and admin_access.is_on():
         return None
-    reads = request.method in ("GET", "HEAD") and not request.headers.get("HX-Request")
+    reads = request.method in ("GET", "HEAD") and not delivery.is_htmx()
     is_person = reads and not wants_json()
     if is_person and admin_access.is_on() and not admin_access.is_admin():
         return _form(401, wanted=request.full_path.rstrip("?"))

@@ -56,7 +56,7 @@ def change() -> Response:
         raise Problem(409, "Refused", str(error)) from error
     delivery.verdict("ok", "set")
     context = _context() | {"changed": proposed}
-    if request.headers.get("HX-Request"):
+    if delivery.is_htmx():
         return make_response(delivery.fragment("admin/_settings.html", **context))
     return make_response(delivery.page("admin/eviction.html", **context))
 
@@ -85,7 +85,7 @@ def _propose(now: State) -> Change:
 
 def _confirm(proposed: Change, *, error: str = "", status: int = 200) -> Response:
     parts.name_on_the_tape(f"Preview: {proposed.command}")
-    is_htmx = bool(request.headers.get("HX-Request"))
+    is_htmx = delivery.is_htmx()
     context: dict[str, Any] = {
         "change": proposed,
         "value": request.form.get("value", "").strip(),

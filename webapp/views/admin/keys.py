@@ -41,7 +41,7 @@ def show() -> Response:
         "goes_on": found < _ENOUGH,
         "cost": parts.cost(),
     }
-    if not request.headers.get("HX-Request"):
+    if not delivery.is_htmx():
         return make_response(delivery.page("admin/keys.html", **context))
     more = query is not None and query.cursor > 0
     part = "admin/_more.html" if more else "admin/_result.html"
@@ -64,7 +64,7 @@ def key() -> Response:
         "link": names.written(name),
         "cost": parts.cost(),
     }
-    if request.headers.get("HX-Request"):  # that a key has gone is what it asks
+    if delivery.is_htmx():  # that a key has gone is what it asks
         return make_response(delivery.fragment("admin/_key.html", **context))
     html = delivery.page("admin/key.html", **context)
     return make_response(html, 200 if look else 404)
@@ -102,7 +102,7 @@ def change(action: str) -> Response:
     delivery.verdict("ok", f"{count:,} keys")
     context: dict[str, Any] = {"action": action, "count": count, "ttl_ms": ttl_ms}
     context["again"] = _again()
-    if request.headers.get("HX-Request"):
+    if delivery.is_htmx():
         return make_response(delivery.fragment("admin/_done.html", **context))
     return make_response(delivery.page("admin/done.html", **context))
 
@@ -116,7 +116,7 @@ def _confirm(
     errors: dict[str, str] | None = None,
     status: int = 200,
 ) -> Response:
-    is_htmx = bool(request.headers.get("HX-Request"))
+    is_htmx = delivery.is_htmx()
     context: dict[str, Any] = {
         "action": action,
         "where": where,
