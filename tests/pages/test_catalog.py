@@ -358,3 +358,12 @@ def test_reset_invalidates_the_list_of_categories(client: FlaskClient) -> None:
     client.get("/api/categories")
     client.post("/reset")
     assert client.get("/api/categories").headers["X-Cache"] == "miss"
+
+
+@pytest.mark.parametrize("headers", [HTMX, {}], ids=["htmx", "page"])
+def test_what_was_asked_for_nothing_is_on_the_tape(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    answer = client.get("/catalog/999999", headers=headers)
+    assert answer.status_code == 404
+    assert "EVALSHA" in _sent(answer.text)[0]
