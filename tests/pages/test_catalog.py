@@ -358,3 +358,13 @@ def test_reset_invalidates_the_list_of_categories(client: FlaskClient) -> None:
     client.get("/api/categories")
     client.post("/reset")
     assert client.get("/api/categories").headers["X-Cache"] == "miss"
+
+
+def test_the_filter_denies_an_unknown_id_without_a_query(client: FlaskClient) -> None:
+    url = "/catalog/{}?variant=bloom-filter"
+    client.get(url.format(1042))  # builds the filter
+    denied = client.get(url.format(2_000_000_000), headers=HTMX)
+    assert denied.status_code == 404
+    assert _verdict(denied.text) == "not there"
+    assert [line.split()[0] for line in _cli(denied.text).splitlines()] == ["BITFIELD"]
+    assert "Ask for product" in client.get("/catalog?variant=bloom-filter").text
