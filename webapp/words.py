@@ -140,6 +140,28 @@ UNIQUE_VISITORS = Words(
     ),
 )
 
+BLOOM_FILTER = Words(
+    lead=(
+        "Each id sets a few bits of a bitmap. Where one of its bits is 0, an id was "
+        "never added, and nobody needs to look for it. Where all are 1, it probably "
+        "was."
+    ),
+    use=(
+        "many ask for what does not exist",
+        "looking for it is dear",
+        "now and then a look for nothing does no harm",
+    ),
+    costs=(
+        "about 10 bits an id, for 1 % that pass",
+        "a round trip before each read",
+        "a build that reads every id, each day",
+    ),
+    avoid=(
+        "ids are deleted often",
+        "nobody asks for what does not exist",
+    ),
+)
+
 SESSION_STORE = Words(
     lead=(
         "The browser holds a random id and nothing else. Who it stands for lies in "

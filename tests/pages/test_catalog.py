@@ -367,3 +367,13 @@ def test_what_was_asked_for_nothing_is_on_the_tape(
     answer = client.get("/catalog/999999", headers=headers)
     assert answer.status_code == 404
     assert "EVALSHA" in _sent(answer.text)[0]
+
+
+def test_the_filter_denies_an_unknown_id_without_a_query(client: FlaskClient) -> None:
+    url = "/catalog/{}?variant=bloom-filter"
+    client.get(url.format(1042))  # builds the filter
+    denied = client.get(url.format(2_000_000_000), headers=HTMX)
+    assert denied.status_code == 404
+    assert _verdict(denied.text) == "not there"
+    assert [line.split()[0] for line in _cli(denied.text).splitlines()] == ["BITFIELD"]
+    assert "Ask for product" in client.get("/catalog?variant=bloom-filter").text

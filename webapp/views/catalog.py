@@ -1,5 +1,6 @@
 """The product catalog: list, product, edit, and Break it, in each variant."""
 
+from random import randint
 from time import perf_counter
 from typing import Any
 
@@ -29,7 +30,7 @@ from webapp.http.reads import catalog
 from webapp.http.variants import Variant
 from webapp.shop import queries
 from webapp.shop.catalog import Edited
-from webapp.shop.seed import FEATURED_IDS
+from webapp.shop.seed import FEATURED_IDS, PRODUCTS
 
 bp = Blueprint("catalog", __name__, url_prefix="/catalog")
 
@@ -205,6 +206,7 @@ def _context(
         "words": variant.words,
         "sources": sources.with_badges(variant.files, delivery.own_receipt()),
         "first_product": _SHOWN_FIRST,
+        "unknown_id": randint(PRODUCTS + 1, ids.LARGEST),
     }
 
 
