@@ -86,7 +86,9 @@ def show_keys() -> str:
     try:
         return delivery.fragment("_keys.html", keys=keypanel.rows(_client(), names))
     except RedisError as error:
-        return delivery.fragment("_keys.html", keys=None, error=str(error))
+        return delivery.fragment(
+            "_keys.html", keys=None, error=str(error), role="durable"
+        )
 
 
 @bp.post("/experiments/<name>")
