@@ -485,7 +485,7 @@ def _delete(admin: FlaskClient, **form: object) -> int:
 def test_a_preview_counts_and_calls_out_keys_without_expiry(
     admin: FlaskClient, cache: redis.Redis
 ) -> None:
-    cache.set("rpl:catalog:product:{1}", "x", px=1000)
+    cache.set("rpl:catalog:product:{1}", "x", px=60_000)
     cache.set("rpl:catalog:product:{2}", "x")
     form = {"all": "1", "pattern": "rpl:catalog:*"}
     page = admin.post("/admin/keys/delete/preview", data=form, headers=HTMX).text
