@@ -89,7 +89,7 @@ RATE_LIMITER = Words(
     costs=(
         "one round trip a request",
         "fixed window: about 100 bytes a client",
-        "sliding window log: about 21 bytes a request within the limit",
+        "sliding window log: 26 bytes a request, and 100 where the limit is above 128",
     ),
     avoid=(
         "the limit is in the tens of thousands: a log of it is large",

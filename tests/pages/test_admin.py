@@ -485,7 +485,7 @@ def _delete(admin: FlaskClient, **form: object) -> int:
 def test_a_preview_counts_and_calls_out_keys_without_expiry(
     admin: FlaskClient, cache: redis.Redis
 ) -> None:
-    cache.set("rpl:catalog:product:{1}", "x", px=1000)
+    cache.set("rpl:catalog:product:{1}", "x", px=60_000)
     cache.set("rpl:catalog:product:{2}", "x")
     form = {"all": "1", "pattern": "rpl:catalog:*"}
     page = admin.post("/admin/keys/delete/preview", data=form, headers=HTMX).text
@@ -534,7 +534,7 @@ def test_a_deletion_is_recorded_before_it_is_made(
     cache.set(PRODUCT, "x", px=5000)
     assert _delete(admin, key=PRODUCT, typed="1", expected="1") == 200
     record = admin.get("/admin/record").text
-    assert f"1 keys on cache: {PRODUCT}" in html.unescape(record)
+    assert f"1 key on cache: {PRODUCT}" in html.unescape(record)
 
 
 def test_without_the_durable_server_nothing_is_changed(

@@ -290,7 +290,7 @@ def test_the_button_deletes_the_copies_of_the_category(client: FlaskClient) -> N
     query = {"variant": "tag-invalidation"}
     client.get("/catalog/1042", query_string=query)
     page = client.post("/catalog/1042/invalidate", query_string=query, headers=HTMX)
-    assert _verdict(page.text) == "1 keys deleted"
+    assert _verdict(page.text) == "1 key deleted"
     assert "rpl:catalog:tag:{kitchen}" in _cli(page.text)
     again = client.get("/catalog/1042", query_string=query)
     assert again.headers["X-Cache"] == "miss"

@@ -26,6 +26,7 @@ from webapp.http import (
 )
 from webapp.http.errors import Problem
 from webapp.http.events import tell_edit, tell_view
+from webapp.http.jinja import plural
 from webapp.http.reads import catalog
 from webapp.http.variants import Variant
 from webapp.shop import queries
@@ -113,7 +114,7 @@ def invalidate(product_id: str) -> Response:
     if row is None:
         raise _no_such(number)
     deleted = catalog().invalidate_category(row.category)
-    delivery.verdict("ok", f"{deleted} keys deleted")
+    delivery.verdict("ok", f"{plural(deleted, 'key')} deleted")
     return _respond(variants.chosen(), row, deleted=deleted)
 
 
