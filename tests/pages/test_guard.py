@@ -148,6 +148,29 @@ def _changes(app: Flask) -> Iterator[int]:
             yield own.execute("PRAGMA data_version").fetchone()[0]
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [None, "null", "http://evil.example", "http://localhost:81", "https://localhost",
+     "http://localhost.evil.example", "http://evil.example/http://localhost"],
+)  # fmt: skip
+def test_every_websocket_refuses_another_site(
+    app: Flask, someone: FlaskClient, origin: str | None
+) -> None:
+    """H1: before it answers 101; test_live asks the web server."""
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    found = list(routes.routes(app, websocket=True))
+    assert found
+    for route in found:
+        asked = headers | ({"Origin": origin} if origin else {})
+        answer = someone.get(f"{route.path}?topics=vitals", headers=asked)
+        assert answer.status_code == 403, route
+
+
 # G9: cookies and caches
 
 
