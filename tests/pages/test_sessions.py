@@ -11,6 +11,7 @@ import redis
 import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 
 from tests import routes
 from tests.conftest import sign_in_as_admin, wait_until
@@ -624,6 +625,34 @@ def test_an_address_is_throttled_whatever_names_it_tries(
         for n in range(4)
     ]
     assert answers == [401, 401, 401, 429]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("times", [60, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("path", ["/login", "/api/session", "/admin/login"])
+def test_a_forged_address_gets_no_more_attempts(
+    app: Flask, client: FlaskClient, path: str, times: int
+) -> None:
+    """F4 with 60 sign-ins; all 10,000 in `make test-all`. Names rotate as well."""
+    settings = app.extensions["settings"]
+    app.extensions["settings"] = replace(settings, admin_password=PASSWORD)
+    most = {"/admin/login": 5}.get(path, throttle._LIMITS["address"])
+    passed = 0
+    with time_machine.travel(1_800_000_000, tick=False):
+        for n in range(times):
+            address = f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
+            forged = {
+                "X-Forwarded-For": f"{address}, {address}",
+                "Forwarded": f'for="{address}"',
+                "X-Real-IP": address,
+            }
+            given = credentials(f"n{n}", "x")
+            sent = {"json" if path.startswith("/api/") else "data": given}
+            answer = client.post(path, headers=forged, **sent)
+            passed += answer.status_code != 429
+            if answer.status_code == 429:
+                assert int(answer.headers["Retry-After"]) >= 1
+    assert passed == most
 
 
 def test_counts_of_attempts_end_with_their_window(
