@@ -18,7 +18,7 @@ from webapp.views.admin import parts
 bp = Blueprint("keys", __name__, url_prefix="/keys")
 
 _ENOUGH = 50  # rows; until then a scan goes on by itself
-_CURSOR = re.compile(r"[0-9]{1,20}")
+_CURSOR = re.compile(r"0|[1-9][0-9]{0,19}")
 _TITLES = {"delete": "Delete keys", "expire": "Set a TTL"}  # by action
 _CHANGE_DEADLINE_S = 20.0
 _MOST_NAMED = 500
