@@ -8,11 +8,12 @@
 -- Atomic   no bit is set in a filter that just ended; a rest of one would deny all others
 -- Source   https://redis.io/docs/latest/commands/setbit/
 
-local filter, mark = KEYS[1], ARGV[1]
+local filter = KEYS[1]
+local mark, places = ARGV[1], ARGV[2]
 
 if redis.call('GETBIT', filter, mark) == 0 then return 0 end
 
-for place in string.gmatch(ARGV[2], '%d+') do
+for place in string.gmatch(places, '%d+') do
   redis.call('SETBIT', filter, place, 1)
 end
 return 1
