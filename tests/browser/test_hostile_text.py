@@ -55,7 +55,7 @@ def planted(server: RedisProcess) -> Iterator[str]:
         hostile.plant(client, week, texts)
         for first in range(0, len(texts), 10):
             yield f"/leaderboard?after={first}"
-        for first in range(0, len(texts), 5):
+        for first in range(0, len(texts), 25):
             yield f"/catalog?after={first}"
         yield from (f"/catalog/{product}" for product in FEATURED_IDS[:2])
         yield from ("/", "/activity", "/admin/memory", "/admin/keys?pattern=*")
@@ -63,7 +63,7 @@ def planted(server: RedisProcess) -> Iterator[str]:
             hostile.plant(client, week, texts[first : first + SHOWN])
             yield "/feed"
             yield "/admin/record"
-        for text in texts[::10]:
+        for text in texts[::21]:  # each of the ways out and of what follows
             hostile.plant_session(client, text)
             yield "/sessions"
             yield f"/{quote(text, safe='')}"
