@@ -31,6 +31,7 @@ ROUTES = [
     ("POST", "/visitors/experiments/{}"),
     ("GET", "/activity?after={}"),
     ("POST", "/activity/experiments/{}"),
+    ("POST", "/locks/experiments/{}"),
     ("GET", "/leaderboard?board={}"),
     ("GET", "/leaderboard?after={}"),
     ("GET", "/leaderboard/keys?board={}"),

@@ -7,7 +7,12 @@ import redis
 from sqlalchemy import Engine
 
 from webapp import keys
-from webapp.patterns.distributed_lock import DistributedLock, LockKeys
+from webapp.patterns.distributed_lock import (
+    DistributedLock,
+    Lease,
+    LockKeys,
+    LockNotOwned,
+)
 from webapp.shop import reports
 
 Act = Literal["took", "busy", "wrote", "refused", "extended", "released", "late"]
@@ -36,6 +41,16 @@ class Journal:
     entries: tuple[Entry, ...]  # the oldest first
 
 
+@dataclass(frozen=True)
+class Done:
+    """How an act of a worker ended."""
+
+    act: Act
+    lease: Lease | None  # what the worker believes to have from now on
+    fence: int = 0  # the number it acted under; 0: none
+    left_ms: int = 0  # of the lease, where it began or was extended
+
+
 class Nightly:
     def __init__(self, client: redis.Redis, engine: Engine, namespace: str) -> None:
         self.client, self.engine = client, engine
@@ -43,21 +58,40 @@ class Nightly:
         self.names = LockKeys(*(keys.key(namespace, f, REPORT) for f in families))
         self.journal_key = keys.key(namespace, keys.JOURNAL, REPORT)
 
-    def write(self, worker: str, fence: int) -> bool:
-        """Whether the report took it: a number below the highest seen is refused."""
-        return reports.write(self.engine, REPORT, fence=fence, writer=worker)
+    def take(self, lease: Lease | None) -> Done:
+        """Take the lock, or keep what is left of an older lease."""
+        taken = LOCK.acquire(self.client, self.names)
+        if taken is None:
+            return Done("busy", lease)
+        return Done("took", taken, taken.fence, LOCK.ttl_ms)
+
+    def write(self, worker: str, lease: Lease) -> Done:
+        """Write the report, which asks for the number and not for the lock."""
+        taken = reports.write(self.engine, REPORT, fence=lease.fence, writer=worker)
+        return Done("wrote" if taken else "refused", lease, lease.fence)
+
+    def extend(self, lease: Lease) -> Done:
+        try:
+            left_ms = LOCK.extend(self.client, self.names, lease)
+        except LockNotOwned:
+            return Done("late", lease, lease.fence)
+        return Done("extended", lease, lease.fence, left_ms)
+
+    def release(self, lease: Lease) -> Done:
+        freed = LOCK.release(self.client, self.names, lease)
+        return Done("released" if freed else "late", None, lease.fence)
 
     def report(self) -> reports.Report | None:
         return reports.find(self.engine, REPORT)
 
-    def note(self, worker: str, act: Act, *, fence: int, left_ms: int = 0) -> None:
-        """Put it into the journal (one trip)."""
+    def note(self, worker: str, done: Done) -> None:
+        """Put it into the journal (one MULTI)."""
         with self.client.pipeline(transaction=True) as multi:
             entry: dict[Any, Any] = {
                 "worker": worker,
-                "act": act,
-                "fence": fence,
-                "left_ms": left_ms,
+                "act": done.act,
+                "fence": done.fence,
+                "left_ms": done.left_ms,
             }
             multi.xadd(self.journal_key, entry, maxlen=_KEPT, approximate=False)
             multi.pexpire(self.journal_key, keys.JOURNAL.ttl_ms or 0)
