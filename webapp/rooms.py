@@ -45,7 +45,7 @@ PAGES: tuple[Page, ...] = (
         title="Locks",
         use="One holder, and a number with every write",
         group="Patterns",
-        rooms=("distributed_lock",),
+        rooms=("distributed_lock", "redlock"),
     ),
     Page(
         name="feed",

@@ -7,10 +7,12 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import newest, serious
 from tests.conftest import RedisProcess
+from webapp.experiments import redlock
 from webapp.experiments.distributed_lock import EXPERIMENTS, PROCESS_EXPERIMENTS
 
 pytestmark = pytest.mark.browser
 
+CARDS = EXPERIMENTS + PROCESS_EXPERIMENTS + redlock.EXPERIMENTS
 LOCK = "rpl:locks:lock:{nightly-report}"
 
 
@@ -53,7 +55,7 @@ def test_the_focus_stays_on_the_button(page: Page) -> None:
     expect(page.locator("#do-A-take")).to_be_focused()
 
 
-@pytest.mark.parametrize("name", [e.name for e in EXPERIMENTS + PROCESS_EXPERIMENTS])
+@pytest.mark.parametrize("name", [card.name for card in CARDS])
 def test_a_break_it_card_shows_the_flaw_beside_the_fix(page: Page, name: str) -> None:
     page.goto("/locks")
     card = page.locator(f"#xp-{name}")

@@ -158,14 +158,14 @@ def lanes(*entries: Entry, now_ms: int) -> list[holders.Lane]:
 def test_a_lease_is_drawn_from_its_start_to_its_end() -> None:
     took = Entry(40_000, "A", "took", 7, left_ms=10_000)
     [a, b] = lanes(took, now_ms=70_000)
-    assert [(block.x, block.width) for block in a.blocks] == [(300, 100)]
+    assert [(block.x, block.width) for block in a.blocks] == [(0, 120)]
     assert (a.state, b.state) == ("lease ended", "idle")
 
 
 def test_a_lease_that_was_released_ends_there() -> None:
     took = Entry(40_000, "A", "took", 7, left_ms=10_000)
     [a, _] = lanes(took, Entry(45_000, "A", "released", 7), now_ms=70_000)
-    assert [block.width for block in a.blocks] == [50]
+    assert [block.width for block in a.blocks] == [60]
     assert a.state == "idle"
 
 
@@ -173,22 +173,22 @@ def test_a_lease_that_was_extended_goes_on() -> None:
     took = Entry(40_000, "A", "took", 7, left_ms=10_000)
     longer = Entry(48_000, "A", "extended", 7, left_ms=10_000)
     [a, _] = lanes(took, longer, now_ms=70_000)
-    assert [block.width for block in a.blocks] == [180]
+    assert [block.width for block in a.blocks] == [216]
 
 
 def test_a_running_lease_is_drawn_up_to_now() -> None:
     took = Entry(65_000, "B", "took", 7, left_ms=10_000)
     [_, b] = lanes(took, now_ms=70_000)
-    assert [(block.x, block.width) for block in b.blocks] == [(550, 50)]
+    assert [(block.x, block.width) for block in b.blocks] == [(300, 60)]
     assert (b.tone, b.state) == ("ok", "holds it, 5 s left")
 
 
 def test_a_late_write_is_a_cross_with_its_number() -> None:
-    [a, _] = lanes(Entry(40_000, "A", "refused", 7), now_ms=70_000)
-    assert a.marks == [holders.Mark(300, "no", "…000000007")]
+    [a, _] = lanes(Entry(55_000, "A", "refused", 7), now_ms=70_000)
+    assert a.marks == [holders.Mark(180, "no", "…000000007")]
 
 
-def test_what_is_older_than_a_minute_is_not_drawn() -> None:
+def test_what_is_older_than_half_a_minute_is_not_drawn() -> None:
     old = Entry(5_000, "A", "took", 7, left_ms=1_000), Entry(5_500, "A", "wrote", 7)
     [a, _] = lanes(*old, now_ms=70_000)
     assert (a.blocks, a.marks) == ([], [])

@@ -1,12 +1,12 @@
-"""The lanes of a lock: who held it in the last minute, and what they wrote."""
+"""The lanes of a lock: who held it in the last half minute, and what they wrote."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from webapp.shop.nightly import WORKERS, Act, Entry, Journal
 
-WIDTH = 600
-SPAN_MS = 60_000
+WIDTH = 360
+SPAN_MS = 30_000
 SHOWN = 6  # entries below the lanes
 
 _LABEL = 92  # what a number takes on a lane
@@ -25,7 +25,7 @@ SAID: dict[Act, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """A lease, as far as it lies in the last minute."""
+    """A lease, as far as it lies in the last half minute."""
 
     x: float
     width: float
@@ -94,19 +94,19 @@ def _lane(worker: str, journal: Journal) -> Lane:
         if width > 0:
             number = short(fence) if width > _LABEL else ""
             lane.blocks.append(Block(left, round(width, 1), number))
-    free = 0.0  # from where on the next number has room
-    for entry in entries:
-        if entry.act not in ("wrote", "refused", "busy"):
-            continue
-        x = _x(entry.at_ms, journal.now_ms)
-        if x <= 0:
-            continue
-        has_room = entry.fence and free <= x <= WIDTH - _LABEL
-        if has_room:
-            free = x + _LABEL
-        number = short(entry.fence) if has_room else ""
-        lane.marks.append(Mark(x, SAID[entry.act][0], number))
+    lane.marks = _marks(entries, journal.now_ms)
     return lane
+
+
+def _marks(entries: list[Entry], now_ms: int) -> list[Mark]:
+    """What they wrote or asked for; a number where nothing else is in its way."""
+    acts = [e for e in entries if e.act in ("wrote", "refused", "busy")]
+    shown = [(x, e) for e in acts if (x := _x(e.at_ms, now_ms)) > 0]
+    ends = [*(x for x, _ in shown[1:]), float(WIDTH)]
+    return [
+        Mark(x, SAID[e.act][0], short(e.fence) if end - x > _LABEL else "")
+        for (x, e), end in zip(shown, ends, strict=False)
+    ]
 
 
 def _leases(entries: list[Entry]) -> list[tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""Locks: two workers that both try to run the nightly report, and Break it."""
+"""Locks: two workers that try to run the nightly report, Redlock, and Break it."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,10 @@ from typing import Any
 from flask import Blueprint, Response, current_app, make_response, request
 
 import webapp.patterns.distributed_lock as distributed_lock
+import webapp.patterns.redlock as redlock
 from webapp import keys, words
 from webapp.experiments import Experiment
+from webapp.experiments import redlock as redlock_experiments
 from webapp.experiments.distributed_lock import EXPERIMENTS, PROCESS_EXPERIMENTS
 from webapp.http import delivery, holders, keypanel, lab, metrics, sources
 from webapp.http.errors import Problem
@@ -25,6 +27,7 @@ _FILES = (
     sources.lua("distributed_lock/acquire"),
     sources.lua("distributed_lock/release"),
     sources.lua("distributed_lock/extend"),
+    sources.python(Path(redlock.__file__), start="class Redlock"),
 )
 
 
@@ -138,9 +141,12 @@ def _context(
 
 
 def _experiments() -> tuple[Experiment, ...]:
-    """Those that start processes need a server outside this one."""
+    """Processes need a server they can reach, Redlock one that can be started."""
     url: str = current_app.extensions["settings"].redis_urls["durable"]
-    return EXPERIMENTS + (() if url.startswith("fake:") else PROCESS_EXPERIMENTS)
+    found = EXPERIMENTS + (() if url.startswith("fake:") else PROCESS_EXPERIMENTS)
+    if redlock_experiments.server_binary() is None:
+        return found
+    return found + redlock_experiments.EXPERIMENTS
 
 
 def _nightly() -> Nightly:
