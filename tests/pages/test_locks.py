@@ -183,6 +183,13 @@ def test_a_running_lease_is_drawn_up_to_now() -> None:
     assert (b.tone, b.state) == ("ok", "holds it, 5 s left")
 
 
+def test_a_lease_whose_key_was_deleted_ends_with_the_next_one() -> None:
+    took = Entry(60_000, "A", "took", 7, left_ms=20_000)
+    [a, b] = lanes(took, Entry(65_000, "B", "took", 8, left_ms=9_000), now_ms=70_000)
+    assert [block.width for block in a.blocks] == [60]
+    assert (a.state, b.state) == ("lease ended", "holds it, 4 s left")
+
+
 def test_a_late_write_is_a_cross_with_its_number() -> None:
     [a, _] = lanes(Entry(55_000, "A", "refused", 7), now_ms=70_000)
     assert a.marks == [holders.Mark(180, "no", "…000000007")]

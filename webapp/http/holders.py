@@ -86,7 +86,7 @@ def short(fence: int) -> str:
 
 def _lane(worker: str, journal: Journal) -> Lane:
     entries = [entry for entry in journal.entries if entry.worker == worker]
-    leases = _leases(entries)
+    leases = [_until_next(lease, journal) for lease in _leases(entries)]
     lane = Lane(worker, *_state(leases, entries, journal.now_ms))
     for began_ms, end_ms, fence in leases:
         left = _x(began_ms, journal.now_ms)
@@ -119,6 +119,13 @@ def _leases(entries: list[Entry]) -> list[tuple[int, int, int]]:
             began_ms, _, fence = leases[-1]
             leases[-1] = began_ms, entry.at_ms + entry.left_ms, fence
     return leases
+
+
+def _until_next(lease: tuple[int, int, int], journal: Journal) -> tuple[int, int, int]:
+    """A lease ends with the next one at the latest: its key may have been deleted."""
+    began_ms, end_ms, fence = lease
+    later = (e.at_ms for e in journal.entries if e.act == "took" and e.fence > fence)
+    return began_ms, min(end_ms, next(later, end_ms)), fence
 
 
 def _state(
