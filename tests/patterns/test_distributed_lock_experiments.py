@@ -107,11 +107,12 @@ def test_without_processes_a_run_needs_no_server(
     assert run(bench, experiment.name).tone == "no"
 
 
-@each_alone
+@each_experiment
 def test_without_redis_a_run_fails(
-    redis_down: redis.Redis, engine: Engine, experiment: Experiment
+    redis_down: redis.Redis, engine: Engine, tmp_path: Path, experiment: Experiment
 ) -> None:
-    bench = Bench(redis_down, engine, "rpl", 1042, keys.LOCKS_LAB)
+    url = f"unix://{tmp_path}/nobody.sock"
+    bench = Bench(redis_down, engine, "rpl", 1042, keys.LOCKS_LAB, url)
     with pytest.raises(RedisError):
         run(bench, experiment.name)
 

@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
+import redis
 
 from webapp import process
 from webapp.connection import recorder
@@ -26,11 +28,13 @@ from webapp.shop.database import open_database
 
 WRITER = "A"
 
+_LONGEST_S = 20.0  # that one may live: nobody waits for it longer
+
 Take = Literal["acquire", "setnx"]
 
 
-class HolderFailed(RuntimeError):
-    """The process did not do what it was told; the text is for people."""
+class HolderFailed(redis.ConnectionError):
+    """The process ended before it answered, as it does without Redis."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -116,10 +120,13 @@ def holder(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         worker = Holder(child)
+        patience = threading.Timer(_LONGEST_S, child.kill)
+        patience.start()
         try:
             worker._send(msgspec.json.encode(order) + b"\n")
             yield worker
         finally:
+            patience.cancel()
             worker.kill()
 
 
@@ -128,7 +135,10 @@ def main() -> None:
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     process.die_with(order.parent)
     with recorder.recording(Recording(WRITER)) as own:
-        fence = _take(order)
+        try:
+            fence = _take(order)
+        except redis.RedisError as error:
+            sys.exit(f"The worker of an experiment: {error}")
     _tell(fence, own)
     if not sys.stdin.buffer.readline():
         return
