@@ -10,7 +10,8 @@
     const seconds = Math.ceil(ms / 1000);
     const two = (number) => String(number).padStart(2, "0");
     const [h, min] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
-    return `${h ? `${h}:${two(min)}` : min}:${two(seconds % 60)}`;
+    const hours = h < 48 ? h : `${Math.floor(h / 24)}\u00a0d ${h % 24}`;
+    return `${hours ? `${hours}:${two(min)}` : min}:${two(seconds % 60)}`;
   }
 
   function left(element) {

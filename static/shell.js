@@ -99,7 +99,7 @@
 
   function showValue(fader) {
     const output = fader.closest(".field").querySelector("output");
-    output.textContent = [valueOf(fader), fader.dataset.unit].filter(Boolean).join(" ");
+    output.textContent = [Number(valueOf(fader)).toLocaleString("en"), fader.dataset.unit].filter(Boolean).join(" ");
     fader.setAttribute("aria-valuetext", output.textContent);
   }
 

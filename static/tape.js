@@ -132,8 +132,9 @@
     const receipts = [...list.children];
     const commands = receipts.reduce((sum, receipt) => sum + Number(receipt.dataset.commands), 0);
     const hidden = receipts.filter((receipt) => "housekeeping" in receipt.dataset).length;
-    slot("kept").textContent = commands.toLocaleString("en");
-    slot("strip").textContent = `${commands.toLocaleString("en")} commands`;
+    const text = `${commands.toLocaleString("en")} command${commands === 1 ? "" : "s"}`;
+    slot("kept").textContent = text;
+    slot("strip").textContent = text;
     const vitals = document.getElementById("vitals-receipt").childElementCount;
     slot("housekeeping").textContent = String(hidden + vitals);
     document.getElementById("tape-empty").hidden = shown > 0;
@@ -176,6 +177,12 @@
     refresh();
   }
 
+  function openPage() {
+    const wanted = finder.value.trim().toLowerCase();
+    const links = [...document.querySelectorAll("#rail .nav a")];
+    if (wanted) links.find((link) => link.textContent.toLowerCase().startsWith(wanted))?.click();
+  }
+
   function clear() {
     stored = [];
     incoming.replaceChildren();
@@ -204,7 +211,10 @@
   });
   housekeeping.addEventListener("change", refresh);
   finder.addEventListener("input", refresh);
-  finder.addEventListener("keydown", (event) => event.key === "Escape" && toggleFind());
+  finder.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") toggleFind();
+    if (event.key === "Enter") openPage();
+  });
   roll.addEventListener("scroll", () => isReading() || admit(), { passive: true });
   roll.addEventListener("focusout", () => setTimeout(() => isReading() || admit()));
   document.addEventListener("tape:refresh", refresh);

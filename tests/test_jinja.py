@@ -68,7 +68,13 @@ def test_a_price_has_two_digits_for_cents(cents: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(0, "0:00"), (1, "0:01"), (301_000, "5:01"), (3_600_000, "1:00:00")],
+    [
+        (0, "0:00"),
+        (1, "0:01"),
+        (301_000, "5:01"),
+        (3_600_000, "1:00:00"),
+        (172_800_000, "2\u00a0d 0:00:00"),
+    ],
 )
 def test_a_clock_counts_a_part_of_a_second_as_one(ms: int, text: str) -> None:
     assert jinja.clock(ms) == text

@@ -1,7 +1,9 @@
 """What holds for all rooms and pages, present and to come."""
 
+import inspect
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,13 @@ def test_every_pattern_and_lua_folder_belongs_to_a_room() -> None:
     folders = {p.name for p in (ROOT / "lua").iterdir()}
     assert patterns == set(ROOMS)
     assert folders <= set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_an_experiment_says_whether_it_is_replayed(room: str) -> None:
+    for experiment in import_module(f"webapp.experiments.{room}").EXPERIMENTS:
+        has_lanes = "lanes=" in inspect.getsource(experiment.run)
+        assert has_lanes == experiment.replayed, experiment.name
 
 
 def test_experiments_are_never_imported_by_patterns() -> None:

@@ -77,6 +77,15 @@ TAG = Family(
     ttl_ms=2 * (HOUR_MS + HOUR_MS // 10) + 10_000,  # outlives every copy it names
     role="durable",  # a tag that is evicted would leave its copies behind
 )
+FILTER = Family(
+    page="catalog",
+    part="filter",
+    group="what",
+    type="string",
+    holds="a Bloom filter of all product ids, and a bit that says it is whole",
+    ttl_ms=DAY_MS,
+    role="cache",
+)
 LAB = Family(
     page="catalog",
     part="lab",
@@ -441,6 +450,7 @@ FAMILIES: tuple[Family, ...] = (
     LEASE,
     LIST,
     TAG,
+    FILTER,
     LAB,
     SESSION,
     USER_SESSIONS,

@@ -43,6 +43,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     threads: int  # of each worker; websockets may take half
 
+    def __repr__(self) -> str:
+        """Without the others: keys, passwords, and URLs that hold some."""
+        return f"Settings({self.instance_path}, {self.namespace})"
+
     @property
     def is_loopback(self) -> bool:
         return _is_loopback(self.host)

@@ -89,7 +89,7 @@ RATE_LIMITER = Words(
     costs=(
         "one round trip a request",
         "fixed window: about 100 bytes a client",
-        "sliding window log: about 21 bytes a request within the limit",
+        "sliding window log: 26 bytes a request, and 100 where the limit is above 128",
     ),
     avoid=(
         "the limit is in the tens of thousands: a log of it is large",
@@ -137,6 +137,28 @@ UNIQUE_VISITORS = Words(
         "money depends on the number",
         "a visitor must be removed again",
         "there are few visitors: a Set is smaller and exact",
+    ),
+)
+
+BLOOM_FILTER = Words(
+    lead=(
+        "Each id sets a few bits of a bitmap. Where one of its bits is 0, an id was "
+        "never added, and nobody needs to look for it. Where all are 1, it probably "
+        "was."
+    ),
+    use=(
+        "many ask for what does not exist",
+        "looking for it is dear",
+        "now and then a look for nothing does no harm",
+    ),
+    costs=(
+        "about 10 bits an id, for 1 % that pass",
+        "a round trip before each read",
+        "a build that reads every id, each day",
+    ),
+    avoid=(
+        "ids are deleted often",
+        "nobody asks for what does not exist",
     ),
 )
 

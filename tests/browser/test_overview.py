@@ -25,6 +25,7 @@ def test_the_shoppers_pace_is_chosen_in_place(page: Page) -> None:
     page.get_by_role("button", name="50/s").click()
     expect(page.get_by_role("button", name="50/s", pressed=True)).to_be_visible()
     page.get_by_role("button", name="Off").click()
+    expect(page.get_by_role("button", name="Off", pressed=True)).to_be_visible()
     page.reload()
     expect(page.get_by_role("button", name="Off", pressed=True)).to_be_visible()
 

@@ -78,6 +78,14 @@ def test_find_keeps_only_receipts_with_that_text(page: Page) -> None:
     expect(receipts(page)).to_have_count(2)
 
 
+def test_find_opens_the_page_of_that_name_on_enter(page: Page) -> None:
+    page.goto("/")
+    page.keyboard.press("/")
+    page.keyboard.type("leader")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Leaderboard")
+
+
 def test_copy_gives_a_line_for_redis_cli(page: Page, site: Served) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto("/catalog/1042")

@@ -13,9 +13,10 @@ import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests import routes
 from tests.conftest import sign_in_as_admin
 from webapp import keys
-from webapp.admin import sign_in
+from webapp.admin import names, sign_in
 from webapp.keys import Family
 from webapp.settings import Settings
 
@@ -60,10 +61,9 @@ def _routes(app: Flask) -> list[tuple[str, str]]:
     """Every route of the panel that needs an admin."""
     open_ = {"admin.sign_in", "admin.enter"}
     return [
-        (method, rule.rule.replace("<action>", "delete"))
-        for rule in app.url_map.iter_rules()
-        if rule.endpoint.startswith("admin.") and rule.endpoint not in open_
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        (route.method, route.path)
+        for route in routes.routes(app)
+        if route.path.startswith("/admin") and route.endpoint not in open_
     ]
 
 
@@ -101,22 +101,65 @@ def _signed_out(client: FlaskClient) -> None:
     client.set_cookie("admin", cookie.value)
 
 
-@pytest.mark.parametrize("arrive", [None, _forged, _idle, _too_old, _signed_out])
+def _guest(client: FlaskClient) -> None:
+    client.post("/api/session/guest")
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+
+
+def _shopper(client: FlaskClient) -> None:
+    client.post("/sessions/register", data={"username": "admin", "password": "x" * 9})
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+
+
+@pytest.mark.parametrize(
+    "arrive", [None, _guest, _shopper, _forged, _idle, _too_old, _signed_out]
+)
 def test_every_route_of_the_panel_refuses_all_but_admins(
     app: Flask, client: FlaskClient, cache: redis.Redis, arrive: object
 ) -> None:
+    """G8 in full."""
     cache.set(PRODUCT, CANARY, px=1000)
     if callable(arrive):
         arrive(client)
-    routes = _routes(app)
-    assert len(routes) >= 9
-    for method, path in routes:
+    found = _routes(app)
+    assert len(found) >= 9
+    for method, path in found:
         for headers in ({}, HTMX, {"Accept": "application/json"}):
             answer = client.open(path, method=method, headers=headers)
             assert answer.status_code == 401, (method, path)
             assert answer.headers["Cache-Control"] == "no-store"
             assert CANARY not in answer.text
             assert PRODUCT not in answer.text
+
+
+def test_no_route_of_the_panel_changes_anything_unconfirmed(
+    app: Flask, admin: FlaskClient, cache: redis.Redis
+) -> None:
+    """G8: typing what it is about confirms a change, as DESIGN.md has it."""
+    cache.set(PRODUCT, CANARY, px=60_000)
+    form = {"key": PRODUCT, "all": "", "pattern": "*", "expected": "1", "ttl_s": "1"}
+    for method, path in [*_routes(app), ("POST", "/admin/keys/expire")]:
+        if method != "GET" and path != "/admin/logout":
+            assert admin.open(path, method=method, data=form).status_code != 401
+    assert cache.get(PRODUCT) == CANARY.encode()
+    assert cache.pttl(PRODUCT) > 50_000
+    assert app.extensions["clients"].durable.keys("rpl:admin:*") == []
+
+
+def test_signing_in_again_ends_the_session_before(
+    app: Flask, admin: FlaskClient
+) -> None:
+    """G1: a new id, and the old one is dead."""
+    before = admin.get_cookie("admin")
+    sign_in_as_admin(admin)
+    after = admin.get_cookie("admin")
+    assert before is not None
+    assert after is not None
+    assert before.value != after.value
+    thief = app.test_client()
+    thief.set_cookie("admin", before.value)
+    assert thief.get("/admin/record").status_code == 401
+    assert admin.get("/admin/record").status_code == 200
 
 
 def test_an_admin_is_let_into_every_page(app: Flask, admin: FlaskClient) -> None:
@@ -485,7 +528,7 @@ def _delete(admin: FlaskClient, **form: object) -> int:
 def test_a_preview_counts_and_calls_out_keys_without_expiry(
     admin: FlaskClient, cache: redis.Redis
 ) -> None:
-    cache.set("rpl:catalog:product:{1}", "x", px=1000)
+    cache.set("rpl:catalog:product:{1}", "x", px=60_000)
     cache.set("rpl:catalog:product:{2}", "x")
     form = {"all": "1", "pattern": "rpl:catalog:*"}
     page = admin.post("/admin/keys/delete/preview", data=form, headers=HTMX).text
@@ -534,7 +577,7 @@ def test_a_deletion_is_recorded_before_it_is_made(
     cache.set(PRODUCT, "x", px=5000)
     assert _delete(admin, key=PRODUCT, typed="1", expected="1") == 200
     record = admin.get("/admin/record").text
-    assert f"1 keys on cache: {PRODUCT}" in html.unescape(record)
+    assert f"1 key on cache: {PRODUCT}" in html.unescape(record)
 
 
 def test_without_the_durable_server_nothing_is_changed(
@@ -549,20 +592,33 @@ def test_without_the_durable_server_nothing_is_changed(
     assert cache.exists(PRODUCT) == 1
 
 
+FOREIGN = [
+    b"other:key", b"rplx:key", b"rpl", b"", b" rpl:key", b"RPL:key", b"rpl\x00:key",
+    b"\xffrpl:key", "\u202erpl:key".encode(), b"*rpl:key", b"{rpl:}key", b"r*",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("action", ["delete", "expire"])
+@pytest.mark.parametrize("role", ["cache", "durable"])
+@pytest.mark.parametrize("count", [12, pytest.param(600, marks=pytest.mark.slow)])
 def test_keys_of_others_are_never_touched(
-    admin: FlaskClient, cache: redis.Redis, action: str
+    app: Flask, admin: FlaskClient, action: str, role: str, count: int
 ) -> None:
-    foreign = ["other:key", "rplx:key", "rpl", "\u202erpl:key"]
+    """J7 with 12 names, by name and by pattern; with 600 in `make test-all`."""
+    server: redis.Redis = getattr(app.extensions["clients"], role)
+    foreign = [FOREIGN[n % 12] + b"%d" % n * (n >= 12) for n in range(count)]
     for name in foreign:
-        cache.set(name, "x")
-    form = {"typed": "1", "expected": "1", "ttl_s": "1"}
+        server.set(name, "x")
+    form = {"role": role, "typed": "1", "expected": "1", "ttl_s": "1"}
     for name in foreign:
-        answer = admin.post(f"/admin/keys/{action}", data=form | {"key": name})
-        assert answer.status_code == 403
-    every = {"all": "1", "pattern": "*", "typed": "9", "expected": "9", "ttl_s": "1"}
-    admin.post(f"/admin/keys/{action}", data=every)
-    assert [cache.pttl(name) for name in foreign] == [-1] * 4
+        answer = admin.post(
+            f"/admin/keys/{action}", data=form | {"key": names.written(name)}
+        )
+        assert answer.status_code == (403 if name else 400)
+    for pattern in ("*", "r*", "*rpl:*", "[!q]*", "rpl?*", "other:*"):
+        many = {"all": "1", "pattern": pattern, "typed": "9999", "expected": "9999"}
+        admin.post(f"/admin/keys/{action}", data=form | many)
+    assert [server.pttl(name) for name in foreign] == [-1] * count
 
 
 def test_the_record_itself_cannot_be_deleted(

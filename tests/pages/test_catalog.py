@@ -244,7 +244,7 @@ def test_a_variant_has_its_own_words_cards_and_files(
     page = client.get("/catalog", query_string={"variant": variant}).text
     room = variant.replace("-", "_")
     assert f"webapp/patterns/{room}.py" in page
-    assert page.count('class="xp"') == 2
+    assert page.count('<form class="xp') == 2
     assert 'aria-current="page">' in page
     assert f"/catalog?variant={variant}" in page
 
@@ -290,7 +290,7 @@ def test_the_button_deletes_the_copies_of_the_category(client: FlaskClient) -> N
     query = {"variant": "tag-invalidation"}
     client.get("/catalog/1042", query_string=query)
     page = client.post("/catalog/1042/invalidate", query_string=query, headers=HTMX)
-    assert _verdict(page.text) == "1 keys deleted"
+    assert _verdict(page.text) == "1 key deleted"
     assert "rpl:catalog:tag:{kitchen}" in _cli(page.text)
     again = client.get("/catalog/1042", query_string=query)
     assert again.headers["X-Cache"] == "miss"
@@ -351,10 +351,30 @@ def test_page_and_api_read_the_list_of_categories_from_redis(
     assert "rpl:catalog:list:{categories}" in _cli(page)
     assert "FROM category LEFT JOIN" not in page
     assert client.get("/api/categories").headers["X-Cache"] == "hit"
-    assert len(first.json["items"]) == page.count("<option value") - 1
+    choice = page.partition('name="category"')[2].partition("</select>")[0]
+    assert len(first.json["items"]) == choice.count("<option") - 1
 
 
 def test_reset_invalidates_the_list_of_categories(client: FlaskClient) -> None:
     client.get("/api/categories")
     client.post("/reset")
     assert client.get("/api/categories").headers["X-Cache"] == "miss"
+
+
+@pytest.mark.parametrize("headers", [HTMX, {}], ids=["htmx", "page"])
+def test_what_was_asked_for_nothing_is_on_the_tape(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    answer = client.get("/catalog/999999", headers=headers)
+    assert answer.status_code == 404
+    assert "EVALSHA" in _sent(answer.text)[0]
+
+
+def test_the_filter_denies_an_unknown_id_without_a_query(client: FlaskClient) -> None:
+    url = "/catalog/{}?variant=bloom-filter"
+    client.get(url.format(1042))  # builds the filter
+    denied = client.get(url.format(2_000_000_000), headers=HTMX)
+    assert denied.status_code == 404
+    assert _verdict(denied.text) == "not there"
+    assert [line.split()[0] for line in _cli(denied.text).splitlines()] == ["BITFIELD"]
+    assert "Ask for product" in client.get("/catalog?variant=bloom-filter").text

@@ -150,7 +150,10 @@ with ThreadPoolExecutor(threads) as pool:
 def test_processes_together_admit_exactly_the_limit(
     redis_process: RedisProcess, algorithm: str, threads: int, hits: int
 ) -> None:
-    """F1 with 40 threads and 1,000 requests; in full 200 threads and 5,000."""
+    """F1: 4 processes with 40 threads and 1,000 requests in all.
+
+    With all 200 threads and 5,000 requests in `make test-all`.
+    """
     command = [sys.executable, "-c", DECIDE, redis_process.url, algorithm]
     processes = [
         subprocess.Popen([*command, str(threads), str(hits)], cwd=ROOT, stdout=-1)

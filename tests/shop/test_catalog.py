@@ -14,6 +14,7 @@ from webapp.connection.roles import Clients, connect
 from webapp.scripts import preload
 from webapp.shop import outbox
 from webapp.shop.catalog import Catalog, replay_outbox
+from webapp.shop.seed import PRODUCTS
 
 
 @pytest.fixture
@@ -258,3 +259,19 @@ def test_an_edit_of_either_kind_is_seen_by_every_reader(catalog: Catalog) -> Non
                 read = second(1042).value
                 assert read is not None
                 assert read.price_cents == price
+
+
+def test_an_id_that_the_filter_denies_reaches_no_table(catalog: Catalog) -> None:
+    assert catalog.filtered_product(1042).outcome == "miss"  # which builds the filter
+    unknown = range(PRODUCTS + 1, PRODUCTS + 101)
+    with recording(Recording("unknown")) as own:
+        assert not any(catalog.filtered_product(id).value for id in unknown)
+    assert len(own.sql) < 10  # 1 is planned to pass
+    assert catalog.filtered_product(1042).outcome == "hit"
+
+
+def test_without_redis_the_filter_lets_everything_pass(
+    catalog: Catalog, url: str
+) -> None:
+    urls.fake_server(f"fake://cache-{url}").connected = False
+    assert catalog.filtered_product(1042).outcome == "bypass"

@@ -269,7 +269,7 @@ def test_the_process_ends_at_once_when_told_to(
             time.sleep(0.02)
         assert shop.asked
         process.send_signal(sign)
-        assert process.wait(2) == 0
+        assert process.wait(10) == 0
     finally:
         process.kill()
         process.wait()

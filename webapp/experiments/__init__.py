@@ -114,6 +114,7 @@ class Experiment:
     hypothesis: str
     controls: tuple[Control, ...]
     run: Callable[..., Outcome]  # (bench, *, one int a control)
+    replayed: bool = False  # step by step: its outcome has lanes
 
     def parse(self, form: Mapping[str, str]) -> dict[str, int]:
         """The controls' values from a form, which leaves out a switch that is off.

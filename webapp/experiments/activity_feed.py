@@ -389,6 +389,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             ),
         ),
         run=run_by_offset,
+        replayed=True,
     ),
     Experiment(
         name="bodies",
@@ -396,6 +397,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="A list that holds the product shows it as it was.",
         controls=(),
         run=run_bodies,
+        replayed=True,
     ),
     Experiment(
         name="lost-reply",
@@ -403,5 +405,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="A push that is sent again leaves its entry twice.",
         controls=(),
         run=run_lost_reply,
+        replayed=True,
     ),
 )

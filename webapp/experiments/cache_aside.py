@@ -444,5 +444,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="A slow reader stores the old price after the writer deleted it.",
         controls=(),
         run=run_stale_set,
+        replayed=True,
     ),
 )

@@ -195,6 +195,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="Two clients add to one score, and one client's points are lost.",
         controls=(),
         run=run_lost_points,
+        replayed=True,
     ),
     Experiment(
         name="counted-rank",

@@ -319,6 +319,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="A listener that does not join again is silent for ever.",
         controls=(),
         run=run_lost_connection,
+        replayed=True,
     ),
     Experiment(
         name="bad-message",
@@ -326,5 +327,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="One bad message ends the loop for all that follow.",
         controls=(),
         run=run_bad_message,
+        replayed=True,
     ),
 )

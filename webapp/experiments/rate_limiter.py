@@ -370,6 +370,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="A counter without a TTL rejects its client for ever.",
         controls=(),
         run=run_crash,
+        replayed=True,
     ),
     Experiment(
         name="retry",
@@ -377,5 +378,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="A request passes at its retry-after, and not a moment before.",
         controls=(),
         run=run_retry,
+        replayed=True,
     ),
 )

@@ -407,6 +407,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="An attacker chooses the id before the victim signs in with it.",
         controls=(),
         run=run_fixation,
+        replayed=True,
     ),
     Experiment(
         name="lost-update",
@@ -414,6 +415,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="The tab that writes last brings the other's old values back.",
         controls=(),
         run=run_lost_update,
+        replayed=True,
     ),
     Experiment(
         name="undone-sign-out",
@@ -421,6 +423,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="The request saves its session at the end, and it is back.",
         controls=(),
         run=run_undone_sign_out,
+        replayed=True,
     ),
     Experiment(
         name="no-ttl",

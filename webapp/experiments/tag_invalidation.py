@@ -227,5 +227,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         hypothesis="A copy stored during an invalidation is lost to its tag.",
         controls=(),
         run=run_lost_members,
+        replayed=True,
     ),
 )

@@ -268,5 +268,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             ),
         ),
         run=run_two_writers,
+        replayed=True,
     ),
 )

@@ -5,6 +5,8 @@ ADMIN_PASSWORD. A signed cookie names the session: 15 minutes idle, 2 hours at m
 ended for good by signing out.
 """
 
+from typing import Any
+
 from flask import (
     Flask,
     Response,
@@ -77,6 +79,8 @@ def enter(*, token: str, password: str) -> bool:
     else:
         right = sign_in.take_link(settings.instance_path, token)
     if right:
+        if is_admin():
+            leave()
         g.admin = sign_in.begin(settings.instance_path)
     else:
         attempts.note(address)
@@ -90,18 +94,22 @@ def leave() -> None:
 
 
 def renew(response: Response) -> Response:
-    """The cookie for the next 15 minutes, and nothing of it in any cache."""
+    """The cookie for the next 15 minutes, and nothing of it in any cache.
+
+    A request that was refused before anybody looked into the session leaves it alone:
+    else a page of another site could sign an admin out.
+    """
     response.headers["Cache-Control"] = "no-store"
+    flags: Any = {
+        "secure": request.is_secure,
+        "httponly": True,
+        "samesite": "Strict",
+    }
     if session := g.get("admin"):
-        response.set_cookie(
-            _COOKIE,
-            _signer().sign(session).decode(),
-            httponly=True,
-            secure=request.is_secure,
-            samesite="Strict",
-        )
-    elif _COOKIE in request.cookies:
-        response.delete_cookie(_COOKIE, httponly=True, samesite="Strict")
+        signed = _signer().sign(session).decode()
+        response.set_cookie(_COOKIE, signed, **flags)
+    elif "admin" in g and _COOKIE in request.cookies:
+        response.delete_cookie(_COOKIE, **flags)
     return response
 
 

@@ -82,11 +82,14 @@ def page(template: str, *, recordings: Iterable[Recording] = (), **context: Any)
     """A whole page: its own receipt, that of the visit it is, and the recordings'."""
     visitor = visits.of_page_view()
     counted = [visitor.receipt] if visitor and visitor.receipt else []
-    receipts = [*_own_receipts(), *map(_receipt, (*counted, *recordings))]
-    # Rendering is no part of what these time, but may ask who is signed in.
-    return render_template(
-        template, receipts=lambda: [*receipts, *_delivered()], **context
-    )
+    return _whole(template, (*counted, *recordings), context)
+
+
+def problem(**context: Any) -> str:
+    """What went wrong, for a person; what was asked of Redis is on the tape, too."""
+    if is_htmx():
+        return fragment("_error.html", **context)
+    return _whole("error.html", (), context)
 
 
 def fragment(
@@ -145,6 +148,16 @@ def own_receipt() -> tape.Receipt | None:
     """The receipt of this request so far; None if it has asked for nothing."""
     own = recorder.current()
     return _receipt(own) if own is not None and (own.trips or own.sql) else None
+
+
+def _whole(
+    template: str, recordings: Iterable[Recording], context: dict[str, Any]
+) -> str:
+    receipts = [*_own_receipts(), *map(_receipt, recordings)]
+    # Rendering is no part of what these time, but may ask who is signed in.
+    return render_template(
+        template, receipts=lambda: [*receipts, *_delivered()], **context
+    )
 
 
 def _own_receipts() -> list[tape.Receipt]:

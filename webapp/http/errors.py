@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as WSGIResponse
 
+from webapp.http import delivery
 from webapp.shop.flights import DatabaseBusy
 
 RETRY_AFTER_S = 1
@@ -63,9 +64,8 @@ def answer(problem: Problem) -> Response:
             mimetype="application/problem+json",
         )
     else:
-        part = "_error.html" if request.headers.get("HX-Request") else "error.html"
-        html = render_template(
-            part, title=problem.title, detail=problem.detail, status=problem.status
+        html = delivery.problem(
+            title=problem.title, detail=problem.detail, status=problem.status
         )
         response = Response(html, problem.status, mimetype="text/html")
     response.headers["Cache-Control"] = "no-store"

@@ -7,14 +7,14 @@ from webapp.http.errors import Problem
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9?][A-Za-z0-9/_.?=&%-]{0,200})?")
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1
 
 
 def number(text: str, *, what: str) -> int:
     """A decimal id. 400 for anything else, 404 where nothing can exist."""
     if not _DECIMAL.fullmatch(text):
         raise Problem(400, "Not an id", f"{what}: a number without leading zero.")
-    if int(text) > _LARGEST:
+    if int(text) > LARGEST:
         raise Problem(404, "Not found", f"There is no {what} with such a number.")
     return int(text)
 

@@ -66,9 +66,14 @@ def percent(share: float | None) -> str:
 
 
 def clock(ms: int) -> str:
-    """301000 -> '5:01', 3901000 -> '1:05:01'; a part of a second counts as one."""
+    """301000 -> '5:01', 3901000 -> '1:05:01'; a part of a second counts as one.
+
+    From two days on they are counted: '7 d 23:59:59'.
+    """
     minutes, seconds = divmod(-(-ms // 1000), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24}{_SPACE}d {hours % 24}:{minutes:02}:{seconds:02}"
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 

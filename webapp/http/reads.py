@@ -28,10 +28,14 @@ def product(product_id: int, *, variant: str) -> Read[ProductPage]:
         "cache-aside": catalog().product,
         "write-through": catalog().product,
         "tag-invalidation": catalog().tagged_product,
+        "bloom-filter": catalog().filtered_product,
     }
     read = ways[variant](product_id)
     traffic = "shopper" if request.headers.get("X-Shopper") else "visitor"
     room = variant.replace("-", "_")
     metrics.CACHE_READS.labels(room, read.outcome, traffic).inc()
-    delivery.verdict(*_VERDICTS[read.outcome])
+    if read.outcome == "hit" and read.value is None:
+        delivery.verdict("ok", "not there")
+    else:
+        delivery.verdict(*_VERDICTS[read.outcome])
     return read

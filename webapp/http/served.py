@@ -33,7 +33,14 @@ def measured(outcome: str, us: int) -> Served:
 
 def keep(response: Response, served: Served) -> None:
     text = f"{served.last_miss_us or ''}.{served.last_hit_us or ''}"
-    response.set_cookie("served", text, samesite="Lax", path="/catalog")
+    response.set_cookie(
+        "served",
+        text,
+        path="/catalog",
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
+    )
 
 
 def _us(text: str) -> int | None:

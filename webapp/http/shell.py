@@ -39,13 +39,13 @@ def init_app(app: Flask, settings: Settings, clients: Clients) -> None:
 
 
 def _navigation() -> list[dict[str, Any]]:
-    here = request.path
-    start = {"title": "Overview", "url": "/", "current": here == "/"}
+    here = (request.blueprint or "").rpartition(".")[2]
+    start = {"title": "Overview", "url": "/", "current": here == "overview"}
     groups = [{"title": "", "pages": [start]}]
     offered = (*PAGES, *ADMIN_PAGES) if admin_access.is_admin() else PAGES
     for group in _GROUPS:
         pages = [
-            {"title": p.title, "url": p.url, "current": here.startswith(p.url)}
+            {"title": p.title, "url": p.url, "current": here == p.name}
             for p in offered
             if p.group == group
         ]

@@ -6,11 +6,13 @@ from pathlib import Path
 import msgspec
 from flask import request
 
+import webapp.patterns.bloom_filter as bloom_filter
 import webapp.patterns.cache_aside as cache_aside
 import webapp.patterns.tag_invalidation as tag_invalidation
 import webapp.patterns.write_through as write_through
 from webapp import words
 from webapp.experiments import Experiment
+from webapp.experiments.bloom_filter import EXPERIMENTS as OF_BLOOM_FILTER
 from webapp.experiments.cache_aside import EXPERIMENTS as OF_CACHE_ASIDE
 from webapp.experiments.tag_invalidation import EXPERIMENTS as OF_TAG_INVALIDATION
 from webapp.experiments.write_through import EXPERIMENTS as OF_WRITE_THROUGH
@@ -74,6 +76,21 @@ VARIANTS: tuple[Variant, ...] = (
             sources.python(
                 Path(tag_invalidation.__file__), start="class TagInvalidation"
             ),
+            _READING,
+            *_SCRIPTS,
+        ),
+    ),
+    Variant(
+        name="bloom-filter",
+        label="Bloom filter",
+        lede="Bloom filter: an id that no product has is answered by a few bits, and "
+        "never reaches the database.",
+        note="Every read asks the filter first: one round trip more.",
+        words=words.BLOOM_FILTER,
+        experiments=OF_BLOOM_FILTER,
+        files=(
+            sources.python(Path(bloom_filter.__file__), start="class BloomFilter"),
+            sources.lua("bloom_filter/add"),
             _READING,
             *_SCRIPTS,
         ),

@@ -36,6 +36,7 @@ _SEND_BUFFER_BYTES = 128 * 1024
 _POLL_S = 1.0  # how long a frame that was begun waits for its end to be sent, at most
 _EVENT_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 _FULL_RETRY_S = 5
+_CLOSE = b"\x88"  # how a close frame begins
 
 
 class UpgradeRequired(HTTPException):
@@ -77,6 +78,7 @@ class BoundedSocket:
         self._sending = threading.Lock()
         self._rest = b""  # of a frame that was begun
         self._gave_up = False
+        self._said_goodbye = False  # after a close frame nothing may follow
         self._read_since, self._read_bytes = time.monotonic(), 0
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
@@ -93,7 +95,9 @@ class BoundedSocket:
         if not self._sending.acquire(blocking=False):
             return False
         try:
-            if self._gave_up or self._rest or not self._is_ready(select.POLLOUT, 0):
+            if self._gave_up or self._said_goodbye or self._rest:
+                return False
+            if not self._is_ready(select.POLLOUT, 0):
                 return False
             self._rest = frame[self._connection.send(frame, socket.MSG_DONTWAIT) :]
             return True
@@ -105,6 +109,9 @@ class BoundedSocket:
     def send(self, data: bytes) -> int:
         """Send all of it. Raises SlowReader, after which only what fits is sent."""
         with self._sending:
+            if self._said_goodbye:
+                return len(data)
+            self._said_goodbye = data[:1] == _CLOSE
             if self._gave_up:
                 return self._connection.send(data, socket.MSG_DONTWAIT)
             deadline = time.monotonic() + _SEND_WITHIN_S

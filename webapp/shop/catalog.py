@@ -17,11 +17,13 @@ from sqlalchemy import Engine
 
 from webapp import keys
 from webapp.connection.roles import Clients
+from webapp.patterns.bloom_filter import BloomFilter
 from webapp.patterns.cache_aside import CacheAside, Entry, Read
 from webapp.patterns.tag_invalidation import Tag, TagInvalidation
 from webapp.patterns.write_through import WriteThrough, Written
 from webapp.shop import outbox, queries
 from webapp.shop.flights import DatabaseBusy, Flights
+from webapp.shop.seed import PRODUCTS
 
 T = TypeVar("T")
 
@@ -49,6 +51,8 @@ class Catalog:
         self.tagged = TagInvalidation(self.aside)
         self.through = WriteThrough(self.aside)
         self.static = CacheAside(ttl_ms=keys.DAY_MS)
+        self.known = BloomFilter.sized(PRODUCTS, error_rate=0.01)
+        self.filter_key = keys.key(namespace, keys.FILTER, "products")
         self.list_entry = Entry(
             value=keys.key(namespace, keys.LIST, "categories"),
             lease=keys.key(namespace, keys.LEASE, "categories"),
@@ -89,6 +93,22 @@ class Catalog:
             encode=_encode_registered,
             decode=_decode_registered,
         )
+
+    def filtered_product(self, product_id: int) -> Read[queries.ProductPage]:
+        """The same, but an id that the filter does not know goes no further.
+
+        Where there is no filter, this builds one, and reads on.
+        """
+        try:
+            known = self.known.has(self.cache, self.filter_key, str(product_id))
+            if known is None:
+                ids = map(str, queries.product_ids(self.engine))
+                self.known.build(self.cache, self.filter_key, ids=ids)
+        except RedisError:
+            known = None
+        if known is False:
+            return Read(None, "hit")
+        return self.product(product_id)
 
     def edit(
         self,

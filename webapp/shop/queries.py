@@ -113,6 +113,12 @@ def categories(engine: Engine) -> list[Category]:
     return [Category(*row) for row in rows]
 
 
+def product_ids(engine: Engine) -> list[int]:
+    """All of them."""
+    with reading(engine) as connection:
+        return [id for (id,) in run(connection, "SELECT id FROM product")]
+
+
 def has_category(engine: Engine, slug: str) -> bool:
     with reading(engine) as connection:
         rows = run(connection, "SELECT id FROM category WHERE slug = :slug", slug=slug)

@@ -1,5 +1,6 @@
 """The product catalog: list, product, edit, and Break it, in each variant."""
 
+from random import randint
 from time import perf_counter
 from typing import Any
 
@@ -25,11 +26,12 @@ from webapp.http import (
 )
 from webapp.http.errors import Problem
 from webapp.http.events import tell_edit, tell_view
+from webapp.http.jinja import plural
 from webapp.http.reads import catalog
 from webapp.http.variants import Variant
 from webapp.shop import queries
 from webapp.shop.catalog import Edited
-from webapp.shop.seed import FEATURED_IDS
+from webapp.shop.seed import FEATURED_IDS, PRODUCTS
 
 bp = Blueprint("catalog", __name__, url_prefix="/catalog")
 
@@ -112,7 +114,7 @@ def invalidate(product_id: str) -> Response:
     if row is None:
         raise _no_such(number)
     deleted = catalog().invalidate_category(row.category)
-    delivery.verdict("ok", f"{deleted} keys deleted")
+    delivery.verdict("ok", f"{plural(deleted, 'key')} deleted")
     return _respond(variants.chosen(), row, deleted=deleted)
 
 
@@ -205,6 +207,7 @@ def _context(
         "words": variant.words,
         "sources": sources.with_badges(variant.files, delivery.own_receipt()),
         "first_product": _SHOWN_FIRST,
+        "unknown_id": randint(PRODUCTS + 1, ids.LARGEST),
     }
 
 

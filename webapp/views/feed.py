@@ -54,7 +54,11 @@ def show_keys() -> str:
         facts = PATTERN.facts(_client(), _stream())
     except RedisError as error:
         return delivery.fragment(
-            "feed/_keys.html", keys=None, error=str(error), most=PATTERN.longest
+            "feed/_keys.html",
+            keys=None,
+            error=str(error),
+            role="durable",
+            most=PATTERN.longest,
         )
     return delivery.fragment(
         "feed/_keys.html", keys=rows, facts=facts, most=PATTERN.longest

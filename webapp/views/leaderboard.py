@@ -139,7 +139,14 @@ def _added(name: str, added: Added, points: int, operation: str) -> Response:
         points=points,
         operation=operation,
     )
-    response.set_cookie("player", added.player, samesite="Lax", path="/leaderboard")
+    response.set_cookie(
+        "player",
+        added.player,
+        path="/leaderboard",
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
+    )
     return response
 
 

@@ -15,6 +15,7 @@ from webapp.experiments.distributed_lock import EXPERIMENTS, PROCESS_EXPERIMENTS
 from webapp.http import delivery, holders, keypanel, lab, metrics, sources
 from webapp.http.errors import Problem
 from webapp.patterns.distributed_lock import Lease
+from webapp.settings import Settings
 from webapp.shop.nightly import LOCK, WORKERS, Done, Nightly
 
 bp = Blueprint("locks", __name__, url_prefix="/locks")
@@ -141,12 +142,17 @@ def _context(
 
 
 def _experiments() -> tuple[Experiment, ...]:
-    """Processes need a server they can reach, Redlock one that can be started."""
-    url: str = current_app.extensions["settings"].redis_urls["durable"]
-    found = EXPERIMENTS + (() if url.startswith("fake:") else PROCESS_EXPERIMENTS)
-    if redlock_experiments.server_binary() is None:
-        return found
-    return found + redlock_experiments.EXPERIMENTS
+    """Processes need a server they can reach, Redlock one that can be started.
+
+    Both are for demo mode: not every visitor may start processes.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    found = EXPERIMENTS
+    if settings.demo and not settings.redis_urls["durable"].startswith("fake:"):
+        found += PROCESS_EXPERIMENTS
+    if settings.demo and redlock_experiments.server_binary() is not None:
+        found += redlock_experiments.EXPERIMENTS
+    return found
 
 
 def _nightly() -> Nightly:

@@ -57,7 +57,9 @@ def report(algorithm: str) -> Response:
     """What the server admitted and rejected for one client; for admins, for all."""
     policy = _policy(algorithm)
     if "client" not in request.args and admin_access.is_admin():
-        return _told(policy, _all_clients(policy))
+        everyone = _told(policy, _all_clients(policy))
+        everyone.vary.add("Cookie")
+        return everyone
     return _told(policy, [_client()])
 
 

@@ -8,7 +8,9 @@ time is the server's: a caller whose clock is ahead would push out what others d
 
 Keys
     log     sorted set, a member an admitted unit, score = ms of the server's clock.
-            TTL `window_ms` from the last one. About 21 bytes a unit, 2 KB at 100.
+            TTL `window_ms` from the last one. At 100 units 2,648 B on Redis 7.0
+            and 2,192 B on Valkey 9.1, about 26 bytes a unit with all overhead; above
+            128 units, where it is a skip list, about 105 and 80.
     tally   see `tally`; only where the caller wants totals.
 
 Commands

@@ -11,13 +11,14 @@ from webapp.admin.scan import Place, Query
 from webapp.connection import budget
 from webapp.http import admin_access, delivery, ids
 from webapp.http.errors import Problem
+from webapp.http.jinja import plural
 from webapp.rooms import PAGES
 from webapp.views.admin import parts
 
 bp = Blueprint("keys", __name__, url_prefix="/keys")
 
 _ENOUGH = 50  # rows; until then a scan goes on by itself
-_CURSOR = re.compile(r"[0-9]{1,20}")
+_CURSOR = re.compile(r"0|[1-9][0-9]{0,19}")
 _TITLES = {"delete": "Delete keys", "expire": "Set a TTL"}  # by action
 _CHANGE_DEADLINE_S = 20.0
 _MOST_NAMED = 500
@@ -75,7 +76,7 @@ def preview(action: str) -> Response:
     """What a change would meet, and the commands that it would run."""
     _require_known(action)
     where, wanted = parts.place(), _wanted()
-    parts.name_on_the_tape(f"Preview: {_TITLES[action].lower()}")
+    parts.name_on_the_tape(f"Preview: {_TITLES[action]}")
     with budget.limited_to(_CHANGE_DEADLINE_S):
         plan = changes.plan(parts.client_of(where), where, wanted)
     return _confirm(action, where, wanted, plan)
@@ -99,7 +100,7 @@ def change(action: str) -> Response:
             count = changes.delete(client, plan.names)
         else:
             count = changes.set_ttl(client, plan.names, ttl_ms)
-    delivery.verdict("ok", f"{count:,} keys")
+    delivery.verdict("ok", plural(count, "key"))
     context: dict[str, Any] = {"action": action, "count": count, "ttl_ms": ttl_ms}
     context["again"] = _again()
     if delivery.is_htmx():
@@ -166,7 +167,7 @@ def _note(
         where.namespace,
         who=admin_access.who(),
         action="delete" if action == "delete" else "set TTL",
-        target=f"{plan.count} keys on {where.role}: {target}",
+        target=f"{plural(plan.count, 'key')} on {where.role}: {target}",
         after="" if action == "delete" else f"{ttl_ms // 1000} s",
     )
 

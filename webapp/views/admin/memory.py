@@ -21,7 +21,7 @@ def show() -> str:
     if size not in map(str, memory.SAMPLES):
         sizes = ", ".join(map(str, memory.SAMPLES))
         raise Problem(400, "Out of bounds", f"sample: one of {sizes}.")
-    parts.name_on_the_tape(f"Sample {size} keys of {where.role}")
+    parts.name_on_the_tape(f"Sample {int(size):,} keys of {where.role}")
     with budget.limited_to(_DEADLINE_S):
         sample = memory.sample(parts.client_of(where), where.namespace, int(size))
     return delivery.page(

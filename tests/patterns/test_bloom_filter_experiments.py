@@ -1,0 +1,76 @@
+"""Break it: what each run of the Bloom filter shows, and that it leaves nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from tests.patterns.conftest import keys_of
+from webapp import keys
+from webapp.experiments import Bench, Experiment, Outcome
+from webapp.experiments.bloom_filter import EXPERIMENTS
+from webapp.shop import models
+from webapp.shop.database import open_database
+
+BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
+each_experiment = pytest.mark.parametrize(
+    "experiment", EXPERIMENTS, ids=lambda experiment: experiment.name
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(f"sqlite:///{tmp_path / 'shop.db'}")
+    models.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def bench(redis_client: redis.Redis, engine: Engine) -> Bench:
+    return Bench(redis_client, engine, "rpl", 1042)
+
+
+def run_small(bench: Bench, name: str) -> Outcome:
+    experiment = BY_NAME[name]
+    return experiment.run(bench, **{c.name: c.min for c in experiment.controls})
+
+
+def values(outcome: Outcome) -> list[str]:
+    return [row.value for row in outcome.rows]
+
+
+@each_experiment
+def test_a_run_leaves_no_key_and_uses_scratch_keys_only(
+    bench: Bench, experiment: Experiment
+) -> None:
+    outcome = run_small(bench, experiment.name)
+    assert bench.client.keys("*") == []
+    commands = [c for o in outcome.recordings for t in o.trips for c in t.commands]
+    named = {key for command in commands for key in keys_of(command)}
+    assert {keys.family_of("rpl", key) for key in named} == {keys.LAB}
+
+
+def test_every_unknown_id_is_a_query_and_a_key_without_a_filter(bench: Bench) -> None:
+    outcome = run_small(bench, "random-ids")
+    bare, filtered, kept, passed = map(int, values(outcome))
+    assert (bare, kept) == (20, 20)
+    assert filtered == passed <= 3  # 0.2 are planned
+    assert outcome.tone == "no"
+
+
+def test_a_lost_filter_denies_all_where_only_bits_are_believed(bench: Bench) -> None:
+    outcome = run_small(bench, "lost-filter")
+    assert values(outcome) == ["10", "0"]
+    assert outcome.tone == "no"
+
+
+def test_a_filter_lets_pass_what_was_planned_and_far_more_when_it_is_overfull(
+    bench: Bench,
+) -> None:
+    planned, within, beyond, _ = values(run_small(bench, "overfull"))
+    assert planned == "1.0%"
+    assert float(within.rstrip("%")) < 3
+    assert float(beyond.rstrip("%")) > 8
