@@ -399,6 +399,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "Compare and delete frees only one's own.",
         controls=(),
         run=run_release,
+        replayed=True,
     ),
 )
 # These start processes, which need a server that they can reach.
@@ -420,6 +421,7 @@ PROCESS_EXPERIMENTS: tuple[Experiment, ...] = (
             ),
         ),
         run=run_no_ttl,
+        replayed=True,
     ),
     Experiment(
         name="stopped",
@@ -428,5 +430,6 @@ PROCESS_EXPERIMENTS: tuple[Experiment, ...] = (
         "over its successor. A resource that checks the number refuses it.",
         controls=(),
         run=run_stopped,
+        replayed=True,
     ),
 )

@@ -301,6 +301,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "without two, and refuses without three. Dashes did not grant it.",
         controls=(),
         run=run_lose,
+        replayed=True,
     ),
     Experiment(
         name="restart-empty",
@@ -309,5 +310,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "that stays out for a lease does not.",
         controls=(),
         run=run_restart,
+        replayed=True,
     ),
 )
