@@ -50,6 +50,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.shop.activity import Activity
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
+    from webapp.shop.nightly import Nightly
     from webapp.shop.scores import Scores
     from webapp.shop.visits import Visits
     from webapp.views import (
@@ -60,6 +61,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         feed,
         leaderboard,
         leaderboard_api,
+        locks,
         ops,
         overview,
         rate_limits,
@@ -106,6 +108,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     app.extensions["activity"] = Activity(
         clients.durable, shop.engine, settings.namespace
     )
+    app.extensions["nightly"] = Nightly(
+        clients.durable, shop.engine, settings.namespace
+    )
 
     app.session_interface = Sessions(clients.durable, settings.namespace)
     errors.init_app(app)
@@ -123,9 +128,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     events.init_app(app, clients.durable, settings.namespace)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    patterns = catalog, sessions, rate_limits, feed, leaderboard, visitors, activity
+    patterns = catalog, sessions, rate_limits, locks, feed, leaderboard, visitors
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
-    for view in (overview, *patterns, reference, admin, *interface):
+    for view in (overview, *patterns, activity, reference, admin, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies

@@ -204,6 +204,63 @@ LIMITS_RUN = Family(
     role="durable",
 )
 
+LOCK = Family(
+    page="locks",
+    part="lock",
+    group="resource",
+    type="string",
+    holds="the random token of who holds the lock; the TTL is the lease",
+    ttl_ms=30_000,
+    role="durable",
+)
+FENCE = Family(
+    page="locks",
+    part="fence",
+    group="resource",
+    type="string",
+    holds="the number minted last, never below the server's time in microseconds",
+    ttl_ms=DAY_MS,
+    role="durable",
+)
+WAKE = Family(
+    page="locks",
+    part="wake",
+    group="resource",
+    type="list",
+    holds="a wake-up for one who waits for the lock",
+    ttl_ms=30_000,
+    role="durable",
+)
+JOURNAL = Family(
+    page="locks",
+    part="journal",
+    group="resource",
+    type="stream",
+    holds="who took, wrote and released, the last 200 times: the lanes",
+    ttl_ms=10 * 60_000,
+    role="durable",
+)
+LOCKS_LAB = Family(
+    page="locks",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="string",
+    holds="scratch locks, numbers and stocks of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
+LOCKS_LAB_WAKE = Family(
+    page="locks",
+    part="lab-wake",
+    group="run id",
+    rest="name",
+    type="list",
+    holds="scratch wake-ups of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
+
 FEED = Family(
     page="feed",
     part="events",
@@ -406,6 +463,12 @@ FAMILIES: tuple[Family, ...] = (
     LIMITS_LAB,
     LIMITS_LAB_LOG,
     LIMITS_RUN,
+    LOCK,
+    FENCE,
+    WAKE,
+    JOURNAL,
+    LOCKS_LAB,
+    LOCKS_LAB_WAKE,
     FEED,
     FEED_LAB,
     WEEK,

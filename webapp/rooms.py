@@ -40,6 +40,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("rate_limiter",),
     ),
     Page(
+        name="locks",
+        url="/locks",
+        title="Locks",
+        use="One holder, and a number with every write",
+        group="Patterns",
+        rooms=("distributed_lock", "redlock"),
+    ),
+    Page(
         name="feed",
         url="/feed",
         title="Live feed",

@@ -183,6 +183,29 @@ SESSION_STORE = Words(
     ),
 )
 
+DISTRIBUTED_LOCK = Words(
+    lead=(
+        "Whoever sets the key first holds the lock, until it is released or its lease "
+        "ends. Each holder gets a higher number than the one before, and what is "
+        "written under an older number is refused."
+    ),
+    use=(
+        "a job must run once, whoever starts it",
+        "several servers write to what cannot check by itself",
+        "work that is done twice is dear, though not wrong",
+    ),
+    costs=(
+        "two round trips for each piece of work, and waiting for others",
+        "a lease that is too short ends while its holder works",
+        "without Redis nobody gets the lock: it fails closed",
+    ),
+    avoid=(
+        "one command or script can do it: that is faster, and needs no lease",
+        "the database can refuse the second write by itself",
+        "the resource cannot check a number, and a late write does harm",
+    ),
+)
+
 PUB_SUB = Words(
     lead=(
         "PUBLISH hands a message to everyone who is subscribed at this moment, and "

@@ -25,7 +25,7 @@ from webapp import process
 
 _OLDEST = 7  # major version that the patterns need
 _PING_S = 0.25
-_START_S = {"cache": 10.0, "durable": 60.0}  # that one may have much to load
+_START_S = {"cache": 10.0, "durable": 60.0, "lab": 10.0}  # one may have much to load
 _HANGS_S = 1.25  # with the ping before and after, 1.5 s of silence
 
 # A script that runs longer is answered for with -BUSY, so it does not look like a
@@ -49,6 +49,7 @@ SETTINGS = {
         "appendonly yes",
         "appendfsync everysec",
     ),
+    "lab": ('save ""', "appendonly no"),  # starts empty: an experiment's, for a while
 }
 
 

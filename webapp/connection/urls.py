@@ -121,6 +121,7 @@ def client_for(
     role: str,
     max_connections: int,
     on_trip: OnTrip = None,
+    timeout_s: float = READ_TIMEOUT_S,
 ) -> redis.Redis:
     """A client whose commands are recorded, bounded in time, and sent only once."""
     scheme = urlsplit(url).scheme
@@ -135,7 +136,7 @@ def client_for(
         max_connections=max_connections,
         timeout=POOL_WAIT_S,
         health_check_interval=0 if scheme == "unix" else HEALTH_CHECK_S,
-        **_options(),
+        **_options() | {"socket_timeout": timeout_s},
     )
     return _guard(pool, _CLASSES[scheme], url, role, on_trip)
 

@@ -64,6 +64,7 @@ class Bench:
     namespace: str
     product_id: int  # a real product, only ever read
     lab: keys.Family = keys.LAB  # the family of the page's scratch keys
+    redis_url: str = ""  # of the client's server, for processes of an experiment
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,10 @@ def _bench(family: Family) -> Bench:
     extensions = current_app.extensions
     clients: Clients = extensions["clients"]
     client = clients.cache if family.role == "cache" else clients.durable
-    engine, namespace = extensions["catalog"].engine, extensions["settings"].namespace
-    return Bench(client, engine, namespace, FEATURED_IDS.start, family)
+    engine, settings = extensions["catalog"].engine, extensions["settings"]
+    url = settings.redis_urls[family.role]
+    first = FEATURED_IDS.start
+    return Bench(client, engine, settings.namespace, first, family, url)
 
 
 def _name_on_the_tape(title: str, *, replayed: bool) -> None:

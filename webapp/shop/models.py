@@ -90,6 +90,15 @@ scratch = Table(
     Column("version", Integer, nullable=False),
 )
 
+report = Table(
+    "report",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("fence", BigInteger, nullable=False),  # the highest number that wrote it
+    Column("writer", Text, nullable=False),
+    Column("writes", Integer, nullable=False),
+)
+
 seeded = Table(
     "seeded",
     metadata,

@@ -1,0 +1,87 @@
+"""Locks as people use them: take, be told to wait, write, write late, Break it."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import newest, serious
+from tests.conftest import RedisProcess
+from webapp.experiments import redlock
+from webapp.experiments.distributed_lock import EXPERIMENTS, PROCESS_EXPERIMENTS
+
+pytestmark = pytest.mark.browser
+
+CARDS = EXPERIMENTS + PROCESS_EXPERIMENTS + redlock.EXPERIMENTS
+LOCK = "rpl:locks:lock:{nightly-report}"
+
+
+def do(page: Page, act: str, *, says: str) -> None:
+    page.locator(f"#do-{act}").click()
+    expect(page.locator(".locks__said .pill")).to_have_text(says)
+
+
+def test_two_workers_try_and_the_late_one_is_refused(
+    page: Page, theme: str, cache_server: RedisProcess
+) -> None:
+    page.goto("/locks")
+    do(page, "A-take", says="Worker A took the lock.")
+    expect(newest(page).locator(".pill").first).to_have_text("took")
+    do(page, "B-take", says="Worker B was told that it is taken.")
+    with cache_server.client() as client:
+        client.pexpire(LOCK, 0)
+    do(page, "B-take", says="Worker B took the lock.")
+    do(page, "B-write", says="Worker B wrote the report.")
+    do(page, "A-write", says="Worker A wrote late and was refused.")
+    expect(page.locator(".locks__said")).to_contain_text("The report is worker B's")
+    expect(page.locator(".lane path.s-no")).to_have_count(1)
+    expect(page.locator("#keys")).to_contain_text("{nightly-report}")
+    assert serious(page) == []
+
+
+def test_the_lanes_move_by_themselves(page: Page) -> None:
+    page.goto("/locks")
+    do(page, "A-take", says="Worker A took the lock.")
+    with page.expect_response(re.compile("/locks/lanes")):
+        pass
+    expect(page.locator("#locks-lanes")).to_contain_text("took the lock")
+
+
+def test_the_focus_stays_on_the_button(page: Page) -> None:
+    page.goto("/locks")
+    page.locator("#do-A-take").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#do-A-release")).to_be_enabled()
+    expect(page.locator("#do-A-take")).to_be_focused()
+
+
+@pytest.mark.parametrize("name", [card.name for card in CARDS])
+def test_a_break_it_card_shows_the_flaw_beside_the_fix(page: Page, name: str) -> None:
+    page.goto("/locks")
+    card = page.locator(f"#xp-{name}")
+    for slider in card.locator("input[type=range]").all():
+        slider.fill(slider.get_attribute("min") or "")
+    card.get_by_role("button", name="Run").click()
+    say = card.locator(".xp__say .pill")
+    expect(say).to_have_class(re.compile("pill--no"), timeout=30_000)
+    expect(card.locator(".xp__out .pill--ok").first).to_be_visible()
+    if card.locator(".replay").count():
+        card.get_by_role("button", name="All steps").click()
+    assert serious(page) == []
+
+
+@pytest.mark.browser_context_args(java_script_enabled=False)
+def test_without_scripts_a_worker_takes_and_writes(page: Page) -> None:
+    page.goto("/locks")
+    do(page, "A-take", says="Worker A took the lock.")
+    do(page, "A-write", says="Worker A wrote the report.")
+
+
+def test_the_page_fits_a_phone(phone: Page, theme: str) -> None:
+    phone.goto("/locks")
+    do(phone, "A-take", says="Worker A took the lock.")
+    do(phone, "A-write", says="Worker A wrote the report.")
+    phone.locator("#xp-release button[type=submit]").click()
+    phone.locator("#xp-release [data-act=all-steps]").click()
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    assert serious(phone) == []
