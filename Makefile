@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 PIP := $(VENV) -m pip install -qq --disable-pip-version-check
+TEST := $(VENV) -m pytest -q -n auto --dist worksteal -m "not slow"
 MAKEFLAGS += --no-print-directory
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml
@@ -14,7 +15,8 @@ run: .venv/run.stamp
 	@exec $(VENV) -m webapp serve
 
 test: .venv/test.stamp
-	@$(VENV) -m pytest -q -n auto --dist worksteal -m "not slow" --cov --cov-report=term-missing:skip-covered
+	@$(TEST) tests/patterns --cov --cov-report=term-missing:skip-covered
+	@$(TEST) --ignore=tests/patterns
 
 test-all: .venv/test.stamp
 	@$(VENV) -m pytest -q
