@@ -43,7 +43,7 @@ PAGES: tuple[Page, ...] = (
         name="locks",
         url="/locks",
         title="Locks",
-        use="One holder, and a number with every write",
+        use="One holder, numbered writes",
         group="Patterns",
         rooms=("distributed_lock", "redlock"),
     ),

@@ -270,6 +270,13 @@ def test_an_id_that_the_filter_denies_reaches_no_table(catalog: Catalog) -> None
     assert catalog.filtered_product(1042).outcome == "hit"
 
 
+def test_who_builds_the_filter_is_answered_by_it(catalog: Catalog) -> None:
+    with recording(Recording("unknown")) as own:
+        assert catalog.filtered_product(PRODUCTS + 1).outcome == "hit"
+    assert [query.text for query in own.sql] == ["SELECT id FROM product"]
+    assert catalog.cache.keys("*product:*") == []
+
+
 def test_without_redis_the_filter_lets_everything_pass(
     catalog: Catalog, url: str
 ) -> None:

@@ -97,13 +97,14 @@ class Catalog:
     def filtered_product(self, product_id: int) -> Read[queries.ProductPage]:
         """The same, but an id that the filter does not know goes no further.
 
-        Where there is no filter, this builds one, and reads on.
+        Where there is no filter, this builds one from all ids, and so knows itself.
         """
         try:
             known = self.known.has(self.cache, self.filter_key, str(product_id))
             if known is None:
-                ids = map(str, queries.product_ids(self.engine))
-                self.known.build(self.cache, self.filter_key, ids=ids)
+                ids = queries.product_ids(self.engine)
+                self.known.build(self.cache, self.filter_key, ids=map(str, ids))
+                known = product_id in ids
         except RedisError:
             known = None
         if known is False:

@@ -141,7 +141,8 @@ def show_keys() -> str:
     entries = [catalog().entry(n) for n in numbers]
     names = [name for e in entries for name in (e.value, e.lease)]
     try:
-        rows = keypanel.rows(catalog().cache, [*names, catalog().list_entry.value])
+        names += [catalog().list_entry.value, catalog().filter_key]
+        rows = keypanel.rows(catalog().cache, names)
         rows += keypanel.rows(catalog().tags, [tag.key]) if tag else []
     except RedisError as error:
         return delivery.fragment("_keys.html", keys=None, error=str(error))
