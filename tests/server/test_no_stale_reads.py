@@ -35,7 +35,7 @@ class Caller:
     """One guest of the API, on a connection of their own."""
 
     def __init__(self, app: Served) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=10)
+        self.connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=30)
         self.headers = {"Sec-Fetch-Site": "same-origin"}
         self.connection.request("POST", "/api/session/guest", headers=self.headers)
         answer = self.connection.getresponse()
@@ -267,7 +267,7 @@ def test_the_page_says_that_redis_is_away(
     app: Served, redis_process: RedisProcess
 ) -> None:
     redis_process.kill()
-    connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=30)
 
     def html() -> str:
         connection.request("GET", "/catalog/7", headers={"Accept": "text/html"})
