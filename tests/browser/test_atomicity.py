@@ -20,7 +20,7 @@ def begin_again(page: Page) -> None:
 def transfer(page: Page, way: str, amount: str) -> None:
     page.get_by_label("Way").select_option(label=way)
     page.get_by_label("Amount").fill(amount)
-    page.get_by_role("button", name="Transfer").click()
+    page.get_by_role("button", name="Transfer", exact=True).click()
 
 
 def test_a_transfer_is_one_round_trip_by_script_and_three_by_watch(
@@ -72,8 +72,8 @@ def test_a_break_it_card_shows_what_went_wrong(page: Page, name: str) -> None:
 def test_without_scripts_one_transfers_and_races(page: Page) -> None:
     page.goto("/atomicity")
     page.get_by_role("button", name="Begin again").click()
-    expect(page.locator(".receipt").last).to_contain_text("begun again")
-    page.get_by_role("button", name="Transfer").click()
+    expect(page.locator("#tape-roll")).to_contain_text("begun again")
+    page.get_by_role("button", name="Transfer", exact=True).click()
     expect(page.locator("#accounts [role=status]")).to_contain_text("Anna to Ben")
     page.get_by_role("button", name="Run the race").click()
     expect(page.locator(".race__tbl tbody tr")).to_have_count(4)

@@ -221,7 +221,7 @@ def _to_a_list(
         try:
             move(client, pair, amount=_SOME)
         except ResponseError as error:
-            return str(error)
+            return "INCRBY: WRONGTYPE" if "WRONGTYPE" in str(error) else str(error)
         return "no error"
 
     replay.step(
