@@ -47,6 +47,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.live.feed import Feed
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
+    from webapp.shop.accounts import Accounts
     from webapp.shop.activity import Activity
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
@@ -57,6 +58,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         activity,
         admin,
         api,
+        atomicity,
         catalog,
         feed,
         leaderboard,
@@ -108,6 +110,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     app.extensions["activity"] = Activity(
         clients.durable, shop.engine, settings.namespace
     )
+    app.extensions["accounts"] = Accounts(clients.durable, settings.namespace)
     app.extensions["nightly"] = Nightly(
         clients.durable, shop.engine, settings.namespace
     )
@@ -129,8 +132,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
     patterns = catalog, sessions, rate_limits, locks, feed, leaderboard, visitors
+    more = activity, atomicity, reference, admin
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
-    for view in (overview, *patterns, activity, reference, admin, *interface):
+    for view in (overview, *patterns, *more, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies
