@@ -16,6 +16,11 @@ _HOLD = re.compile(r"([0-9a-f]{32}):([1-9][0-9]{12})")
 _WISHES: dict[str, State] = {"kill": "down", "pause": "paused", "restart": "up"}
 
 
+@bp.before_request
+def _shown_there() -> None:
+    delivery.part_of("locks")
+
+
 @bp.post("/start")
 def start() -> Response:
     """Have five servers for a while."""
