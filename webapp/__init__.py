@@ -30,6 +30,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
 
     from webapp import paths
     from webapp.connection.roles import connect
+    from webapp.connection.scratch import Wishes
     from webapp.http import (
         admin_access,
         delivery,
@@ -45,6 +46,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.http.session import Sessions
     from webapp.live import sockets
     from webapp.live.feed import Feed
+    from webapp.live.five import Five
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
     from webapp.shop.accounts import Accounts
@@ -61,6 +63,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         atomicity,
         catalog,
         feed,
+        five,
         leaderboard,
         leaderboard_api,
         locks,
@@ -111,6 +114,11 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         clients.durable, shop.engine, settings.namespace
     )
     app.extensions["accounts"] = Accounts(clients.durable, settings.namespace)
+    app.extensions["five"] = Five(
+        Wishes(settings.instance_path, settings.sockets),
+        settings.namespace,
+        demo=settings.demo,
+    )
     app.extensions["nightly"] = Nightly(
         clients.durable, shop.engine, settings.namespace
     )
@@ -132,7 +140,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
     patterns = catalog, sessions, rate_limits, locks, feed, leaderboard, visitors
-    more = activity, atomicity, reference, admin
+    more = five, activity, atomicity, reference, admin
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
     for view in (overview, *patterns, *more, *interface):
         app.register_blueprint(view.bp)
