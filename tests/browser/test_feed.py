@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Complaints, newest
+from tests.browser.conftest import Complaints, newest, serious
 from tests.conftest import RedisProcess, Served
 from webapp.experiments.pub_sub import EXPERIMENTS
 
@@ -159,3 +159,15 @@ def test_without_scripts_one_can_say_and_read(page: Page) -> None:
     page.get_by_label("Say it to everybody").fill("by hand")
     page.get_by_role("button", name="Publish").click()
     expect(rows(page).first).to_have_text("by hand")
+
+
+def test_a_cut_line_loses_by_pub_sub_and_not_by_a_stream(
+    page: Page, theme: str
+) -> None:
+    page.goto("/feed")
+    page.get_by_role("button", name="Cut the line").click()
+    lanes = page.locator(".cut__lane .pill")
+    expect(lanes).to_have_text(
+        ["all heard", "8 lost", "10 lost", "all heard", "all heard", "all heard"]
+    )
+    assert serious(page) == []

@@ -186,3 +186,18 @@ def test_a_break_it_card_answers_with_its_result(
     assert "xp__say" in part
     assert "pill--no" in part
     assert "<html" in client.post(url).text
+
+
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_a_cut_line_is_drawn_for_all_six(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    page = client.post("/feed/cut", data={"away": "4"}, headers=headers).text
+    assert page.count('class="cut__lane"') == 6
+    assert "4 lost" in page
+    assert page.count(">all heard<") == 4
+
+
+@pytest.mark.parametrize("away", ["", "0", "3", "14", "x"])
+def test_a_cut_of_another_length_is_refused(client: FlaskClient, away: str) -> None:
+    assert client.post("/feed/cut", data={"away": away}).status_code == 400

@@ -7,8 +7,10 @@ import redis
 
 from tests.conftest import wait_until
 from webapp import keys
-from webapp.experiments import Bench, Experiment, Outcome
+from webapp.experiments import Bench, Experiment, Outcome, cut_line
 from webapp.experiments.pub_sub import EXPERIMENTS
+
+CUT = ("Stream", "line cut")
 
 each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda experiment: experiment.name
@@ -58,3 +60,38 @@ def test_one_loop_ends_in_silence_and_the_other_hears_the_rest(
     broken, fixed = run(bench, next(e for e in EXPERIMENTS if e.name == name)).lanes
     assert broken.steps[-1].reply == "nothing, for ever"
     assert fixed.steps[-1].reply == "message 2"
+
+
+# A line that is cut
+
+
+@pytest.mark.parametrize("away", [2, 8, 12])
+def test_a_subscription_loses_what_came_meanwhile_and_a_stream_nothing(
+    bench: Bench, away: int
+) -> None:
+    done = cut_line.run(bench, away=away)
+    lost = {(lane.way, lane.who): lane.lost for lane in done.lanes}
+    assert lost == {
+        ("Pub/sub", "stays"): 0,
+        ("Pub/sub", "line cut"): away,
+        ("Pub/sub", "comes late"): cut_line.LATE_AFTER,
+        ("Stream", "stays"): 0,
+        ("Stream", "line cut"): 0,
+        ("Stream", "comes late"): 0,
+    }
+    cut = next(lane for lane in done.lanes if (lane.way, lane.who) == CUT)
+    first, last = cut.away
+    assert cut.states[first - 1 : last] == ("later",) * away
+    assert cut.states[: first - 1] == ("at once",) * (first - 1)
+    assert cut.states[last:] == ("at once",) * (cut_line.MESSAGES - last)
+
+
+def test_a_cut_line_leaves_no_key_and_every_message_is_on_the_tape(
+    bench: Bench,
+) -> None:
+    done = cut_line.run(bench, away=8)
+    assert [own.cause for own in done.recordings] == [
+        "Join",
+        *(f"Message {n}" for n in range(1, cut_line.MESSAGES + 1)),
+    ]
+    assert bench.client.keys() == []

@@ -10,8 +10,10 @@ from redis.exceptions import RedisError
 import webapp.patterns.pub_sub as pub_sub
 from webapp import keys, words
 from webapp.connection.roles import Clients
+from webapp.experiments import cut_line
 from webapp.experiments.pub_sub import EXPERIMENTS
 from webapp.http import delivery, keypanel, lab, metrics, sources
+from webapp.http.errors import Problem
 from webapp.live import feed
 from webapp.live.feed import PATTERN, Event
 
@@ -43,6 +45,29 @@ def publish() -> Response:
     metrics.EVENTS.labels("feed", "published").inc()
     delivery.verdict("ok", f"{published.receivers} told")
     return _respond(published=published)
+
+
+@bp.post("/cut")
+def cut() -> Response:
+    """The same messages by pub/sub and by a stream, while a line is cut."""
+    try:
+        away = cut_line.AWAY.parse(request.form.get("away", ""))
+    except ValueError as error:
+        raise Problem(400, "Out of bounds", str(error)) from error
+    done = lab.on_bench(keys.FEED_LAB, lambda bench: cut_line.run(bench, away=away))
+    lab.name_on_the_tape("Cut the line", replayed=True)
+    lost = done.lost("Pub/sub")
+    delivery.verdict("no" if lost else "ok", f"{lost} lost")
+    if delivery.is_htmx():
+        html = delivery.fragment(
+            "feed/_cut.html",
+            recordings=done.recordings,
+            cut=done,
+            away=cut_line.AWAY,
+            messages=cut_line.MESSAGES,
+        )
+        return make_response(html)
+    return _respond(cut=done)
 
 
 @bp.get("/keys")
@@ -93,6 +118,8 @@ def _respond(*, status: int = 200, **more: Any) -> Response:
         "experiments": EXPERIMENTS,
         "words": words.PUB_SUB,
         "most": PATTERN.longest,
+        "away": cut_line.AWAY,
+        "messages": cut_line.MESSAGES,
     }
     context = {"outcomes": {}} | context
     context["sources"] = sources.with_badges(_FILES, delivery.own_receipt())
