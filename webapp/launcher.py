@@ -1,8 +1,8 @@
 """Starts the whole app, keeps it running, and leaves nothing behind.
 
-The embedded servers, the web server and the simulated shoppers are children of this
-one process. It starts them in that order, starts again what ends, and ends when it is
-told to or when the web server ends.
+The embedded servers, the web server, the simulated shoppers and the workers are
+children of this one process. It starts them in that order, starts again what ends, and
+ends when it is told to or when the web server ends.
 """
 
 import os
@@ -34,6 +34,8 @@ from webapp.shop import models
 from webapp.shop.catalog import replay_outbox
 from webapp.shop.database import open_database
 from webapp.shop.seed import is_seeded, seed
+from webapp.workers.fleet import Fleet
+from webapp.workers.supervisor import Supervisor
 
 _TICK_S = 0.25
 _CHORES_S = 1.0
@@ -121,6 +123,7 @@ class Launcher:
         self._ended = Event()
         self._web: process.Process | None = None
         self._shoppers: process.Process | None = None
+        self._workers: Supervisor | None = None
         self._kept: list[process.Kept] = []
 
     @property
@@ -136,6 +139,7 @@ class Launcher:
             fill_database(self._settings, self._check)
             self._start_web()
             self._start_shoppers()
+            self._hire_workers()
             return self._watch()
         except AskedToEnd:
             return 0
@@ -211,6 +215,14 @@ class Launcher:
             )
             self._kept.append(kept)
 
+    def _hire_workers(self) -> None:
+        """They share the durable server; an imitation of one cannot be shared."""
+        if self._settings.redis_urls["durable"].startswith(_FAKE):
+            return
+        fleet = Fleet(self._settings.instance_path)
+        fleet.prepare()
+        self._workers = Supervisor(fleet, self._environ)
+
     def _send_shoppers(self) -> None:
         self._shoppers = process.start(_SHOPPERS, environ=self._environ)
 
@@ -231,6 +243,8 @@ class Launcher:
                 return code if code > 0 else 1
             for kept in self._kept:
                 kept.look_after()
+            if self._workers:
+                self._workers.look_after()
 
     def _do_chores(self) -> None:
         """In a thread of their own: they may wait for Redis or the database."""
@@ -243,9 +257,10 @@ class Launcher:
                 return
 
     def _end(self) -> None:
-        """Web server and shoppers first, so that nobody misses a server."""
+        """Who uses the servers first, so that nobody misses one."""
         self._ended.set()
         users = [child for child in (self._web, self._shoppers) if child]
+        users += self._workers.processes if self._workers else []
         process.end(users, within_s=_WEB_END_S)
         servers = [server.child for server in self._servers if server.child]
         process.end(servers, within_s=_SERVERS_END_S)
