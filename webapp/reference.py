@@ -65,7 +65,9 @@ USE_CASES = (
     UseCase("Leaderboard", "Sorted Set", "scores:weekly", ("leaderboard:week",)),
     UseCase("Unique visitors", "Set", "visitors:2024-01-01", ("visitors:set",)),
     UseCase("Activity feed", "List", "feed:user:456", ("activity:user",)),
-    UseCase("Event stream", "Stream", "events:orders", ("feed:events",)),
+    UseCase(
+        "Event stream", "Stream", "events:orders", ("streams:stream", "feed:events")
+    ),
     UseCase(
         "Counters, rate limits",
         "String (INCR)",

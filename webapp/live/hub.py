@@ -15,9 +15,10 @@ from webapp.live import vitals
 from webapp.live.feed import Feed
 from webapp.live.outbox import Message, Outbox, frame
 from webapp.live.vitals import VitalsNow
+from webapp.live.watch import Watch
 from webapp.settings import Settings
 
-TOPICS = frozenset({"vitals", "feed"})
+TOPICS = frozenset({"vitals", "feed", "streams"})
 
 _POLL_S = 0.25
 
@@ -32,12 +33,18 @@ class Hub:
     """
 
     def __init__(
-        self, settings: Settings, *, render: Callable[[VitalsNow], str], feed: Feed
+        self,
+        settings: Settings,
+        *,
+        render: Callable[[VitalsNow], str],
+        feed: Feed,
+        watch: Watch,
     ) -> None:
         self._file = settings.instance_path / vitals.FILE
         self._capacity = settings.threads // 2
         self._render = render
         self._feed = feed
+        self._watch = watch
         self._lock = threading.Lock()
         self._outboxes: set[Outbox] = set()
         self._latest: dict[str, bytes] = {}  # by topic
@@ -63,12 +70,15 @@ class Hub:
                 threading.Thread(target=self._run, name="hub", daemon=True).start()
         if "feed" in outbox.topics:
             self._feed.admit(outbox, after)
+        if self._watch.topic in outbox.topics:
+            self._watch.admit(outbox)
         return outbox
 
     def leave(self, outbox: Outbox) -> None:
         with self._lock:
             self._outboxes.discard(outbox)
         self._feed.leave(outbox)
+        self._watch.leave(outbox)
 
     def close(self) -> None:
         """Close every socket and take no more. A signal handler may call it.

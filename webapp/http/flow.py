@@ -1,0 +1,40 @@
+"""What the order pipeline's page shows, for a request and for the websocket alike."""
+
+from typing import Any
+
+from webapp.http import pipeline
+from webapp.live import vitals
+from webapp.settings import Settings
+from webapp.shop import pace
+from webapp.shop.orders import Orders
+from webapp.shop.pipeline import survey
+from webapp.workers.fleet import Fleet
+
+
+class Flow:
+    def __init__(self, settings: Settings, orders: Orders) -> None:
+        self._settings = settings
+        self._orders = orders
+        self.fleet = Fleet(settings.instance_path)
+        self.has_workers = not settings.redis_urls["durable"].startswith("fake:")
+
+    @property
+    def pace(self) -> pace.Pace:
+        return pace.read(self._settings.instance_path) if self.demo else pace.PLAIN
+
+    @property
+    def demo(self) -> bool:
+        return self._settings.demo
+
+    def look(self) -> dict[str, Any]:
+        """What the moving parts of the page take. Raises redis.RedisError."""
+        now = survey(self._orders)
+        billed = vitals.now(self._settings).series.get("streams.billing_done", [])
+        reclaim_ms = self.pace.reclaim_ms
+        return {
+            "board": pipeline.picture(now, self.fleet, reclaim_ms=reclaim_ms),
+            "stream": self._orders.stream,
+            "per_min": sum(billed),
+            "demo": self.demo,
+            "tail": pipeline.tail,
+        }
