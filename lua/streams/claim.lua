@@ -14,15 +14,15 @@
 local stream = KEYS[1]
 local group, consumer, idle_ms, cursor, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
-local before = {}
-local held = redis.call('XPENDING', stream, group, 'IDLE', idle_ms, cursor, '+', count)
-for _, entry in ipairs(held) do before[entry[1]] = entry end
+local holder = {}
+local held = redis.call('XPENDING', stream, group, 'IDLE', idle_ms - 1, cursor, '+', count)
+for _, entry in ipairs(held) do holder[entry[1]] = entry[2] end
 
 local reply = redis.call('XAUTOCLAIM', stream, group, consumer, idle_ms, cursor, 'COUNT', count)
 local taken = {}
 for _, entry in ipairs(reply[2]) do
-  local known = before[entry[1]] or {entry[1], consumer, 0, 0}
-  taken[#taken + 1] = {entry[1], entry[2], known[2], known[4] + 1}
+  local now = redis.call('XPENDING', stream, group, entry[1], entry[1], 1)[1]
+  taken[#taken + 1] = {entry[1], entry[2], holder[entry[1]] or '', now[4]}
 end
 local gone = reply[3]
 if #gone > 0 then redis.call('XACK', stream, group, unpack(gone)) end

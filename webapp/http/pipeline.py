@@ -13,7 +13,7 @@ CELLS = 64  # entries on the strip
 STRIP, CELL = 768, 12  # its width, and that of one entry
 ROWS = 10  # of the table
 
-_LABEL = 34  # what a number takes on a lane
+_DIGIT = 7.3  # what one takes of a label
 _CHIP, _CHIP_STEP = 38, 41  # a pending order of a dead worker
 _LEAST = 2.0
 _SILENT_MS = 7_000  # longer than a job may take
@@ -188,7 +188,7 @@ class _Artist:
         lane.lost = sorted({self._x(c.at_ms) for c in claims if c.taken_from == name})
         if working:
             x = self._x(self._survey.now_ms - working.idle_ms)
-            label = self.label(working.id) if WIDTH - x > _LABEL else ""
+            label = self._fitting(working.id, WIDTH - x)
             again = working.deliveries > 1
             lane.open = Block(x, max(WIDTH - x, _LEAST), label, again)
         if down_ms is not None:
@@ -201,8 +201,12 @@ class _Artist:
         if right <= 0:
             return None
         width = max(right - left - 1, _LEAST)
-        label = self.label(id) if width > _LABEL else ""
+        label = self._fitting(id, width)
         return Block(left, round(width, 1), label, done.deliveries > 1)
+
+    def _fitting(self, id: str, width: float) -> str:
+        label = self.label(id)
+        return label if width > len(label) * _DIGIT + 2 else ""
 
     def _chips(self, ids: Sequence[str], left: float) -> list[Mark]:
         room = int((WIDTH - left) // _CHIP_STEP)

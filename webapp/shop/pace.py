@@ -11,8 +11,8 @@ _FILE = "pace.json"
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of the demo; where there is none, orders come by the API and take no time."""
 
-    orders_per_min: int = 40
-    work_ms: int = 3_000  # that a bill takes
+    orders_per_min: int = 30
+    work_ms: int = 4_000  # that a bill takes
     fail_percent: int = 4  # of the orders, whose bill fails each time
     reclaim_ms: int = 15_000  # without an acknowledgement, then others take over
 

@@ -21,7 +21,7 @@ from webapp.shop.orders import LETTERS, STREAM, Orders
 from webapp.shop.pace import Pace
 from webapp.workers.jobs import Job
 
-_JOB_S = 4.5  # that one may take: less than the shortest time to reclaim
+_JOB_S = 4.8  # that one may take: less than the shortest time to reclaim
 _LAST_JOB_S = 4.0  # once the worker is told to stop
 _CHORES_S = 1.0
 _NAP_S = 0.05

@@ -14,7 +14,7 @@ Keys, all in one slot
 Commands (N entries asked for)
     read     1 round trip  XREADGROUP > BLOCK, O(N)
     resume   1 round trip  XREADGROUP 0 and XPENDING in one pipeline, O(N)
-    claim    1 round trip  EVALSHA claim: XPENDING IDLE, XAUTOCLAIM, O(pending)
+    claim    1 round trip  EVALSHA claim: XPENDING, XAUTOCLAIM, XACK, O(pending)
     finish   1 round trip  EVALSHA finish: XACK, TIME, SET NX, HINCRBY, PEXPIRE, O(1)
     leave    1 round trip  EVALSHA leave: XPENDING, XGROUP DELCONSUMER, O(1)
 
@@ -64,7 +64,7 @@ class Delivery:
     number: int  # 0 where the producer gave it none
     origin: str  # the id that it had first: another one once it was requeued
     deliveries: int  # 1: nobody had it before
-    taken_from: str = ""  # the consumer that had it before
+    taken_from: str = ""  # the consumer that had it before; empty: none, or unknown
 
 
 @dataclass(frozen=True)
