@@ -17,11 +17,11 @@ if not letter then return false end
 redis.call('XDEL', dead, id)
 redis.call('DEL', outcome)
 
-local added = {group = true, reason = true, deliveries = true}
 local entry = {}
 for i = 1, #letter[2], 2 do
-  if not added[letter[2][i]] then
-    entry[#entry + 1], entry[#entry + 2] = letter[2][i], letter[2][i + 1]
+  local field = letter[2][i]
+  if field ~= 'group' and field ~= 'reason' and field ~= 'deliveries' then
+    entry[#entry + 1], entry[#entry + 2] = field, letter[2][i + 1]
   end
 end
 return redis.call('XADD', stream, '*', unpack(entry))

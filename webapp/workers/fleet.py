@@ -4,6 +4,7 @@ A web process writes these files, the launcher reads them and acts. So a page ca
 a worker killed, and never names a process: the launcher knows its own children.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ MOST = 8  # workers that bill
 RESTORED_S = 60  # a worker that a page had killed comes back by itself
 _FOLDER = "workers"
 _DOWN = ".down"
+_NAME = re.compile(r"[a-z]+-[1-9][0-9]?")
 _TEAM = {"worker-1": BILLING, "worker-2": BILLING, "worker-3": BILLING} | {
     "tally-1": ANALYTICS
 }
@@ -46,7 +48,7 @@ class Fleet:
         """All of them, in the order of their numbers."""
         found = []
         for file in self._files():
-            if file.suffix != _DOWN and (group := _read(file)) in GROUPS:
+            if _NAME.fullmatch(file.name) and (group := _read(file)) in GROUPS:
                 found.append(Wanted(file.name, group, self._down_ms(file.name)))
         return sorted(found, key=lambda wanted: (wanted.group, wanted.number))
 

@@ -56,8 +56,8 @@ def paths() -> dict[str, Any]:
                 | failures(400, 403, 404, 413, 415, 503),
             }
         },
-        "/api/orders/{id}": {
-            "parameters": [path("id", _ID)],
+        "/api/orders/{order_id}": {
+            "parameters": [path("order_id", _ID)],
             "get": {
                 "summary": "How far an order is with its bill",
                 "responses": {"200": answer("The order now", OrderNow)}
