@@ -571,18 +571,32 @@ def test_there_is_nothing_to_trim_where_there_is_no_stream(
 def test_a_backlog_is_refused_at_the_cap_and_not_trimmed(
     redis_client: redis.Redis,
 ) -> None:
-    """C4 with a cap of 1,000 instead of 120,000."""
-    GROUP.join(redis_client, STREAM, group="billing")
+    """C4 with a cap of 600 instead of 120,000."""
+    overfill(redis_client, cap=600, produced=650)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_backlog_of_a_hundred_and_twenty_thousand_is_kept(
+    server_client: redis.Redis,
+) -> None:
+    """C4."""
+    overfill(server_client, cap=120_000, produced=150_000)
+
+
+def overfill(client: redis.Redis, *, cap: int, produced: int) -> None:
+    """Nobody works; what was added is there, and what was not was refused."""
+    stream, refused = BoundedStream(cap=cap, keep=2), 0
+    GROUP.join(client, STREAM, group="billing")
     with unrecorded():
-        for n in range(1_000):
-            append(redis_client, f"a{n}")
-        refused = 0
-        for n in range(1_000, 1_050):
-            with pytest.raises(StreamFull):
-                append(redis_client, f"a{n}")
-            refused += 1
-        LIMITED.trim(redis_client, STREAM)
-    assert (redis_client.xlen(STREAM), refused) == (1_000, 50)
+        for n in range(produced):
+            names = {"once": key(keys.ONCE, f"a{n}"), "counter": key(keys.NUMBER)}
+            try:
+                stream.append(client, STREAM, payload=b"order", **names)
+            except StreamFull:
+                refused += 1
+        assert stream.trim(client, STREAM) == 0
+    assert (client.xlen(STREAM), refused) == (cap, produced - cap)
 
 
 # Leaving

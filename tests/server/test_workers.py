@@ -285,10 +285,10 @@ def poison_some(team: Crew, orders: int, *, every: int) -> list[int]:
     wait_until(lambda: all(map(team.has_joined, names)), within_s=30)
     good, bad = [], 0
     for n in range(orders):
-        if n % every:
+        if (n + 1) % every:
             good += team.place(1)
             continue
-        payload = b"x" * 10_000_000 if not n else POISON[bad % len(POISON)]
+        payload = b"x" * 10_000_000 if not bad else POISON[bad % len(POISON)]
         team.client.xadd(team.orders.stream, {"payload": payload})
         bad += 1
     wait_until(lambda: team.client.xlen(team.orders.dead) == bad, within_s=300)
