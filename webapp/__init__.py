@@ -107,7 +107,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
             settings, render=lambda rows: live("feed/_rows.html").render(entries=rows)
         ),
         watch=Watch(
-            "streams", look=lambda: live("streams/_frame.html").render(flow.look())
+            "streams", look=lambda: live("streams/_frame.html").render(flow.frame())
         ),
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)

@@ -12,6 +12,7 @@ from webapp.settings import Settings, share_metrics
 from webapp.shop import pace
 from webapp.shop.orders import Orders
 from webapp.workers.jobs import JOBS
+from webapp.workers.receipts import Pen
 from webapp.workers.worker import Worker
 
 
@@ -24,14 +25,16 @@ def run(settings: Settings, *, group: str, name: str) -> int:
     client = client_for(
         settings.redis_urls["durable"], role="durable", max_connections=2
     )
+    name = name or f"{socket.gethostname()[:32]}-{os.getpid()}"
     worker = Worker(
         Orders(client, settings.namespace),
         JOBS[group],
-        name or f"{socket.gethostname()[:32]}-{os.getpid()}",
+        name,
         pace=partial(pace.read, settings.instance_path)
         if settings.demo
         else lambda: pace.PLAIN,
         count=lambda event: EVENTS.labels("streams", f"{group}_{event}").inc(),
+        note=Pen(settings.instance_path, name).note,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)

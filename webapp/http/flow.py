@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from webapp.http import pipeline
+from webapp.http import pipeline, tape
 from webapp.live import vitals
 from webapp.settings import Settings
 from webapp.shop import pace
 from webapp.shop.orders import Orders
 from webapp.shop.pipeline import survey
 from webapp.workers.fleet import Fleet
+from webapp.workers.receipts import Reader
 
 
 class Flow:
@@ -16,6 +17,7 @@ class Flow:
         self._settings = settings
         self._orders = orders
         self.fleet = Fleet(settings.instance_path)
+        self._receipts = Reader(settings.instance_path)
         self.has_workers = not settings.redis_urls["durable"].startswith("fake:")
 
     @property
@@ -38,3 +40,15 @@ class Flow:
             "demo": self.demo,
             "tail": pipeline.tail,
         }
+
+    def frame(self) -> dict[str, Any]:
+        """The same, and what workers have said to Redis since the last frame.
+
+        For one thread. Raises redis.RedisError.
+        """
+        namespace = self._settings.namespace
+        receipts = [
+            tape.receipt(own, page="streams", namespace=namespace)
+            for own in self._receipts.new()
+        ]
+        return self.look() | {"receipts": receipts}

@@ -67,7 +67,7 @@ class Watch:
                 log.exception("%s cannot be shown", self.topic)
             self._trouble = repr(error)
             return ""
-        return html
+        return "\n".join(line.strip() for line in html.splitlines())
 
     def _tell(self, html: str) -> None:
         ready = frame(Message(topic=self.topic, id=str(time.time_ns()), html=html))

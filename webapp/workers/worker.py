@@ -16,6 +16,8 @@ from types import FrameType
 import redis
 from redis.exceptions import RedisError, ResponseError
 
+from webapp.connection import recorder
+from webapp.connection.recorder import Recording
 from webapp.patterns.streams.consumer_group import FIRST, ConsumerGroup, Delivery
 from webapp.shop.orders import LETTERS, STREAM, Orders
 from webapp.shop.pace import Pace
@@ -27,6 +29,14 @@ _CHORES_S = 1.0
 _NAP_S = 0.05
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0  # between two tries without Redis
 _FORGOTTEN_MS = 10 * 60_000  # a consumer that was silent for so long has ended
+
+# What the tape says of a delivery, the worst last.
+_VERDICTS = {
+    "done": ("ok", "acked"),
+    "late": ("wait", "too late"),
+    "failed": ("wait", "failed"),
+    "dead": ("no", "dead letter"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +50,10 @@ class Stopping(Exception):
 
 
 class Worker:
-    """`pace` is asked once a second; `count` is told what became of each delivery."""
+    """`pace` is asked once a second; `count` is told what became of each delivery.
+
+    `note` gets what was said to Redis for them, with a cause and a verdict.
+    """
 
     def __init__(
         self,
@@ -50,6 +63,7 @@ class Worker:
         *,
         pace: Callable[[], Pace],
         count: Callable[[str], None] = lambda event: None,
+        note: Callable[[Recording], None] = lambda own: None,
     ) -> None:
         self._orders = orders
         self._client = orders.client
@@ -57,10 +71,13 @@ class Worker:
         self._name = name
         self._read_pace = pace
         self._count = count
+        self._note = note
+        self._became: set[str] = set()
         self._pace = Pace()
         self._group = ConsumerGroup()
         self._chores_at = 0.0
         self._cursor = FIRST
+        self._is_claiming = False
         self._stopping = False
         self._trouble = ""
 
@@ -102,36 +119,50 @@ class Worker:
         """Read once and handle what came, and now and then what others left."""
         if time.monotonic() >= self._chores_at:
             self._do_chores()
-        found = self._group.read(
-            self._client,
-            self._orders.stream,
-            group=self._job.group,
-            consumer=self._name,
-            count=self._job.batch,
-        )
-        self._handle_all(found)
+        if self._is_claiming:
+            self._claim()
+        with self._noting() as own:
+            found = self._group.read(
+                self._client,
+                self._orders.stream,
+                group=self._job.group,
+                consumer=self._name,
+                count=self._job.batch,
+            )
+            own.cause = f"{self._name} handles {_numbers(found)}" if found else ""
+            self._handle_all(found)
         if found and self._job.rest_ms:
             self._wait(self._job.rest_ms / 1000)
 
     def _do_chores(self) -> None:
+        self._chores_at = time.monotonic() + _CHORES_S
         self._look()
-        taken = self._group.claim(
-            self._client,
-            self._orders.stream,
-            group=self._job.group,
-            consumer=self._name,
-            cursor=self._cursor,
-        )
+        STREAM.trim(self._client, self._orders.stream)
+        self._forget_ended()
+        self._is_claiming = True
+
+    def _claim(self) -> None:
+        """Take over a few; what is left to look at is looked at on the next turn."""
+        with self._noting() as own:
+            taken = self._group.claim(
+                self._client,
+                self._orders.stream,
+                group=self._job.group,
+                consumer=self._name,
+                cursor=self._cursor,
+            )
+            if taken.deliveries:
+                own.cause = f"{self._name} claims {_numbers(taken.deliveries)}"
+                own.verdict = "wait", f"{len(taken.deliveries)} claimed"
         self._cursor = taken.cursor
-        # What is left to look at is looked at on the next turn.
-        wait_s = _CHORES_S if taken.cursor == FIRST else 0
-        self._chores_at = time.monotonic() + wait_s
+        self._is_claiming = taken.cursor != FIRST
         self._tell("gone", taken.gone)
         self._tell("claimed", len(taken.deliveries))
         self._orders.note_claims(self._name, taken.deliveries)
-        self._handle_all(taken.deliveries)
-        STREAM.trim(self._client, self._orders.stream)
-        self._forget_ended()
+        with self._noting() as own:
+            if taken.deliveries:
+                own.cause = f"{self._name} handles {_numbers(taken.deliveries)}"
+            self._handle_all(taken.deliveries)
 
     def _look(self) -> None:
         self._pace = self._read_pace()
@@ -209,8 +240,20 @@ class Worker:
             self._complain(error)
 
     def _tell(self, event: str, times: int = 1) -> None:
+        self._became.add(event)
         for _ in range(times):
             self._count(event)
+
+    @contextmanager
+    def _noting(self) -> Iterator[Recording]:
+        """Note what was said to Redis in the block, if it gives that a cause."""
+        self._became.clear()
+        with recorder.recording(Recording("")) as own:
+            yield own
+        if own.cause:
+            worst = [said for event, said in _VERDICTS.items() if event in self._became]
+            own.verdict = own.verdict or (worst[-1] if worst else None)
+            self._note(own)
 
     def _complain(self, error: redis.RedisError) -> None:
         """Once for the same trouble; NOGROUP is none: the next try makes the group."""
@@ -218,6 +261,11 @@ class Worker:
         if not is_reset and str(error) != self._trouble:
             self._trouble = str(error)
             log.warning("%s waits for Redis: %s", self._name, error)
+
+
+def _numbers(deliveries: list[Delivery]) -> str:
+    first, more = deliveries[0].number or deliveries[0].id, len(deliveries) - 1
+    return f"order {first} and {more} more" if more else f"order {first}"
 
 
 @contextmanager
