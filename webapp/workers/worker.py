@@ -142,7 +142,10 @@ class Worker:
         self._is_claiming = True
 
     def _claim(self) -> None:
-        """Take over a few; what is left to look at is looked at on the next turn."""
+        """Take over no more than is handled in time; the next turn goes on from there.
+
+        What waits in a worker's hands for long would be claimed from it in turn.
+        """
         with self._noting() as own:
             taken = self._group.claim(
                 self._client,
@@ -150,6 +153,7 @@ class Worker:
                 group=self._job.group,
                 consumer=self._name,
                 cursor=self._cursor,
+                count=self._job.batch,
             )
             if taken.deliveries:
                 own.cause = f"{self._name} claims {_numbers(taken.deliveries)}"
