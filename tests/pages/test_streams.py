@@ -99,12 +99,19 @@ def test_entries_are_drawn_by_what_became_of_them() -> None:
     drawn = draw(now)
     states = [cell.state for cell in drawn.cells]
     assert states == ["done", "dead", "pending", "waiting", "waiting"]
-    assert (drawn.first, drawn.last) == ("1", "5")
+    assert (drawn.first, drawn.last) == ("1", "5, newest")
     assert [(mark.x, mark.label) for mark, _ in drawn.read] == [(36, "3")]
 
 
 def test_at_most_64_entries_are_drawn() -> None:
     assert len(draw(Survey(now_ms=NOW, entries=entries(*range(99, 0, -1)))).cells) == 64
+
+
+def test_of_a_long_backlog_its_beginning_is_drawn() -> None:
+    shown = entries(*range(150, 0, -1))
+    drawn = draw(Survey(now_ms=NOW, entries=shown, groups=group(last=shown[99].id)))
+    assert (drawn.count("done"), drawn.count("waiting")) == (24, 40)
+    assert (drawn.first, drawn.last) == ("28", "91, 59 more")
 
 
 def test_what_a_worker_did_is_on_its_lane() -> None:
@@ -227,7 +234,7 @@ def test_fifty_orders_are_in_the_stream_and_on_the_page(
 ) -> None:
     part = client.post("/streams/orders", data={"count": "50"}, headers=HTMX).text
     assert orders.client.xlen(orders.stream) == 50
-    assert "50 not delivered" in part
+    assert "50 entries: 0 acknowledged, 0 pending, 50 not delivered" in part
     assert "Added 1 to 50" in part
     assert "<b>50</b> commands, <b>50</b> round trips" in part
 
@@ -244,7 +251,7 @@ def test_a_billed_order_is_acknowledged_on_the_page(
     client.post("/streams/orders", data={"count": "1"})
     work()
     page = client.get("/streams").text
-    assert "Last 1 entry: 1 acknowledged" in page
+    assert "1 entry: 1 acknowledged" in page
     assert "worker-1, idle, last minute: 1 acknowledged" in page
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from webapp.patterns.streams.dead_letters import Letter
 from webapp.shop.orders import ANALYTICS, BILLING, LETTERS
-from webapp.shop.pipeline import Done, GroupNow, Held, Survey, ms_of
+from webapp.shop.pipeline import Done, Entry, GroupNow, Held, Survey, ms_of
 from webapp.workers.fleet import Fleet, Wanted
 
 WIDTH, SPAN_MS = 512, 60_000  # of a lane
@@ -14,6 +14,7 @@ STRIP, CELL = 768, 12  # its width, and that of one entry
 ROWS = 10  # of the table
 
 _DIGIT = 7.3  # what one takes of a label
+_MOST_UNREAD = 40  # entries on the strip, where others have been delivered
 _CHIP, _CHIP_STEP = 38, 41  # a pending order of a dead worker
 _LEAST = 2.0
 _SILENT_MS = 7_000  # longer than a job may take
@@ -101,8 +102,8 @@ def picture(survey: Survey, fleet: Fleet, *, reclaim_ms: int) -> Picture:
         oldest_idle_ms=max((held.idle_ms for held in survey.held), default=None),
         dead=survey.letters_count,
         cells=artist.cells(),
-        first=artist.label(survey.entries[:CELLS][-1].id) if survey.entries else "",
-        last=artist.label(survey.entries[0].id) if survey.entries else "",
+        first=artist.ends()[0],
+        last=artist.ends()[1],
         read=artist.read(),
         groups=[g for name in (BILLING, ANALYTICS) if (g := survey.groups.get(name))],
         lanes=artist.lanes(),
@@ -128,6 +129,7 @@ class _Artist:
         self._reclaim_ms = reclaim_ms
         self._numbers = {entry.id: entry.number for entry in survey.entries}
         self._claimed = {(c.id, c.by): c for c in reversed(survey.claims)}
+        self._shown = self._window()
         self._down = {one.name for one in self._wanted if one.down_ms is not None}
 
     def label(self, id: str) -> str:
@@ -136,12 +138,31 @@ class _Artist:
     # The strip
 
     def cells(self) -> list[Cell]:
-        shown = self._survey.entries[:CELLS][::-1]
-        return [Cell(i * CELL + 1.5, self._state(e.id)) for i, e in enumerate(shown)]
+        return [
+            Cell(i * CELL + 1.5, self._state(entry.id))
+            for i, entry in enumerate(self._shown)
+        ]
+
+    def ends(self) -> tuple[str, str]:
+        """The strip's first and last entry in words."""
+        if not self._shown:
+            return "", ""
+        more = self._survey.entries.index(self._shown[-1])
+        last = self.label(self._shown[-1].id)
+        tail = f"{last}, {more} more" if more else f"{last}, newest"
+        return self.label(self._shown[0].id), tail
+
+    def _window(self) -> list[Entry]:
+        """The newest entries; of a long backlog its beginning, where work is done."""
+        entries, group = self._survey.entries, self._survey.groups.get(BILLING)
+        last = _key(group.last) if group else (0, 0)
+        unread = sum(_key(entry.id) > last for entry in entries)
+        at = max(0, unread - _MOST_UNREAD) if unread < len(entries) else 0
+        return entries[at : at + CELLS][::-1]
 
     def read(self) -> list[tuple[Mark, bool]]:
         """Where on the strip each group has got to."""
-        shown = [entry.id for entry in self._survey.entries[:CELLS][::-1]]
+        shown = [entry.id for entry in self._shown]
         return [
             (Mark(sum(_key(id) <= _key(group.last) for id in shown) * CELL, label), own)
             for group in self._survey.groups.values()

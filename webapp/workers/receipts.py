@@ -1,11 +1,11 @@
 """What workers said to Redis, for the tape of who looks: a small file each.
 
-Each worker overwrites its own file, at most once a second; a web process reads what is
-new. So the tape costs Redis nothing, and a worker never waits for who looks at it.
+Each worker overwrites its own file now and then; a web process reads what is new. So
+the tape costs Redis nothing, and a worker never waits for who looks at it.
 """
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import msgspec
 from webapp.connection.recorder import Recording, Trip
 
 _FOLDER, _SUFFIX = "workers", ".tape"
-_EVERY_S = 1.0
+_EVERY_S = 0.25  # an ordinary one is written at most
+_NEWS_S = 10  # what is older is not shown
 _KEPT = 4  # receipts of a worker that wait to be read
 _ORDINARY_EVERY_S = 2.0  # of those that say nothing special, as many are shown
 
@@ -37,10 +38,12 @@ class Pen:
         self._written_at = 0.0
 
     def note(self, own: Recording) -> None:
-        """Keep it; it is written with the next one if another was just written."""
+        """Write it, or keep it for the next one if nothing is special about it."""
         self._waiting = [*self._waiting, _told(own)][-_KEPT:]
-        now = time.monotonic()
-        if now - self._written_at < _EVERY_S or not self._file.parent.is_dir():
+        now, is_special = time.monotonic(), self._waiting[-1].verdict[0] != "ok"
+        if not is_special and now - self._written_at < _EVERY_S:
+            return
+        if not self._file.parent.is_dir():
             return
         self._written_at = now
         draft = self._file.with_suffix(".draft")
@@ -77,12 +80,15 @@ class Reader:
                 told = msgspec.json.decode(file.read_bytes(), type=list[Told])
             except (OSError, msgspec.MsgspecError):  # removed, or not ours
                 continue
-            if file in self._seen:  # what was there before anybody looked is old
-                found += [one for one in told if one.id not in self._known]
             self._seen[file] = written
+            found += [one for one in told if self._is_news(one)]
             ids |= {one.id for one in told}
         self._known = (self._known | ids) if len(self._known) < 1_000 else ids
         return found
+
+    def _is_news(self, told: Told) -> bool:
+        age = datetime.now(UTC) - told.started_at
+        return told.id not in self._known and age.total_seconds() < _NEWS_S
 
 
 def _told(own: Recording) -> Told:
