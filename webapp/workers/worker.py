@@ -33,6 +33,7 @@ _FORGOTTEN_MS = 10 * 60_000  # a consumer that was silent for so long has ended
 # What the tape says of a delivery, the worst last.
 _VERDICTS = {
     "done": ("ok", "acked"),
+    "claimed": ("wait", "claimed"),
     "late": ("wait", "too late"),
     "failed": ("wait", "failed"),
     "dead": ("no", "dead letter"),
@@ -155,17 +156,14 @@ class Worker:
                 cursor=self._cursor,
                 count=self._job.batch,
             )
+            self._cursor = taken.cursor
+            self._is_claiming = taken.cursor != FIRST
+            self._tell("gone", taken.gone)
+            self._tell("claimed", len(taken.deliveries))
+            with recorder.unrecorded():  # it is for the page alone
+                self._orders.note_claims(self._name, taken.deliveries)
             if taken.deliveries:
                 own.cause = f"{self._name} claims {_numbers(taken.deliveries)}"
-                own.verdict = "wait", f"{len(taken.deliveries)} claimed"
-        self._cursor = taken.cursor
-        self._is_claiming = taken.cursor != FIRST
-        self._tell("gone", taken.gone)
-        self._tell("claimed", len(taken.deliveries))
-        self._orders.note_claims(self._name, taken.deliveries)
-        with self._noting() as own:
-            if taken.deliveries:
-                own.cause = f"{self._name} handles {_numbers(taken.deliveries)}"
             self._handle_all(taken.deliveries)
 
     def _look(self) -> None:
@@ -244,8 +242,8 @@ class Worker:
             self._complain(error)
 
     def _tell(self, event: str, times: int = 1) -> None:
-        self._became.add(event)
         for _ in range(times):
+            self._became.add(event)
             self._count(event)
 
     @contextmanager
