@@ -206,7 +206,7 @@ PATTERNS = (
 )
 KEY_NAMES = (
     KeyName("resource:id:field", "user:123:profile", ()),
-    KeyName("resource:id:field", "order:456:status", ()),
+    KeyName("resource:id:field", "order:456:status", ("streams:outcome",)),
     KeyName("resource:id:field", "cache:product:789", ("catalog:product",)),
     KeyName("namespace:resource:id", "myapp:session:abc123", ("sessions:session",)),
     KeyName(
@@ -242,7 +242,8 @@ REACH_FOR_IT = (
     ("Limits", "rate-limits"),
     ("Locks or coordination", "locks"),
     ("Session or token storage", "sessions"),
-    ("Messaging by pub/sub or Streams", "feed"),
+    ("Messaging by pub/sub", "feed"),
+    ("Messaging by Streams, which loses nothing", "streams"),
 )
 
 

@@ -11,7 +11,7 @@
 -- ARGV[6]  ttl_ms   ms until the outcome expires
 -- ARGV[7]  longest  dead letters that are kept
 --
--- Returns  1 moved, 0 it was no longer pending, or its entry is gone
+-- Returns  1 moved, 0 it was no longer pending, or is done, or gone
 -- Atomic   copy and acknowledgement are one step: it is in one stream or the other
 -- Source   https://redis.io/docs/latest/commands/xack/
 
@@ -21,7 +21,9 @@ local times, ttl_ms, longest = ARGV[5], ARGV[6], ARGV[7]
 
 if redis.call('XACK', stream, group, id) == 0 then return 0 end
 local entry = redis.call('XRANGE', stream, id, id)[1]
-if not entry then return 0 end
+local known = redis.call('GET', outcome)
+local is_done = known and known ~= 'dead' and not known:find('^%d+%-%d+$')
+if not entry or is_done then return 0 end
 
 local copy = {'MAXLEN', '=', longest, '*', 'origin', origin, 'group', group}
 for _, word in ipairs({'reason', reason, 'deliveries', times}) do copy[#copy + 1] = word end

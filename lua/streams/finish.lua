@@ -1,7 +1,7 @@
 -- Acknowledge an entry and put its effect into effect: both, or neither, and once.
 --
 -- KEYS[1]  stream   stream
--- KEYS[2]  outcome  string "text ms", TTL = ARGV[4]: this entry is done in this group
+-- KEYS[2]  outcome  string "text ms", TTL = ARGV[4]: the entry is done in this group
 -- KEYS[3]  totals   hash, the effect, TTL = ARGV[4]
 -- ARGV[1]  group    consumer group
 -- ARGV[2]  id       of the entry
@@ -20,7 +20,9 @@ if redis.call('XACK', stream, group, id) == 0 then return 0 end
 
 local time = redis.call('TIME')
 local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-if not redis.call('SET', outcome, text .. ' ' .. now_ms, 'NX', 'PX', ttl_ms) then return 0 end
+local known = redis.call('GET', outcome)
+if known and not known:find('^%d+%-%d+$') then return 0 end -- an id: requeued, and open
+redis.call('SET', outcome, text .. ' ' .. now_ms, 'PX', ttl_ms)
 
 for field, amount in pairs(cjson.decode(changes)) do
   redis.call('HINCRBY', totals, field, string.format('%.0f', amount))

@@ -446,6 +446,19 @@ def test_what_was_buried_is_not_finished(redis_client: redis.Redis) -> None:
     assert (billed(redis_client), redis_client.xlen(DEAD)) == (0, 1)
 
 
+def test_what_was_done_is_not_buried_by_a_group_that_was_made_anew(
+    redis_client: redis.Redis,
+) -> None:
+    fill(redis_client, 1)
+    [order] = read(redis_client, "w1")
+    finish(redis_client, order)
+    redis_client.xgroup_destroy(STREAM, "billing")
+    GROUP.join(redis_client, STREAM, group="billing")
+    [again] = read(redis_client, "w1")
+    assert not bury(redis_client, again)
+    assert (pending(redis_client), redis_client.xlen(DEAD)) == (0, 0)
+
+
 def test_a_deleted_entry_is_acknowledged_and_not_buried(
     redis_client: redis.Redis,
 ) -> None:

@@ -229,6 +229,8 @@ def test_requeued_letters_are_billed(orders: Orders) -> None:
         own._chores_at = 0
         own.turn()
     assert orders.requeue(orders.letters(9)) == 1
+    orders.client.xdel(orders.stream, placed.id)  # as a trim would
+    assert orders.find(placed.id) == Progress("waiting")
     mended, _ = working(orders, name="w2")
     mended.turn()
     assert orders.find(placed.id) == Progress("billed", "w2")

@@ -9,7 +9,7 @@ import redis
 
 from webapp import keys
 from webapp.patterns.streams.bounded_stream import Appended, BoundedStream
-from webapp.patterns.streams.consumer_group import ConsumerGroup, Delivery
+from webapp.patterns.streams.consumer_group import ConsumerGroup, Delivery, is_id
 from webapp.patterns.streams.dead_letters import DeadLetters, Letter
 
 BILLING, ANALYTICS = "billing", "analytics"
@@ -72,17 +72,21 @@ class Orders:
         )
 
     def find(self, id: str) -> Progress | None:
-        """How far an order is, None where there is none such (one trip)."""
-        with self.client.pipeline(transaction=False) as pipeline:
-            pipeline.get(self.outcome(BILLING, id))
-            pipeline.xpending_range(self.stream, BILLING, id, id, 1)
-            pipeline.xrange(self.stream, id, id)
-            outcome, pending, entry = pipeline.execute(raise_on_error=False)
-        if isinstance(outcome, Exception):
-            raise outcome
-        if outcome:
+        """How far an order is, None where there is none such."""
+        outcome: Any = self.client.get(self.outcome(BILLING, id))
+        if outcome and not is_id(outcome):
             worker = outcome.decode().split()[0]
             return Progress("dead") if worker == _DEAD else Progress("billed", worker)
+        return self._open(outcome.decode() if outcome else id)
+
+    def _open(self, id: str) -> Progress | None:
+        """Of an entry that is not done: whether a worker has it."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.xpending_range(self.stream, BILLING, id, id, 1)
+            pipeline.xrange(self.stream, id, id)
+            pending, entry = pipeline.execute(raise_on_error=False)
+        if isinstance(entry, Exception):
+            raise entry
         if pending and not isinstance(pending, Exception):  # NOGROUP: nobody has read
             [held] = pending
             return Progress(

@@ -15,7 +15,7 @@ Commands (N entries asked for)
     read     1 round trip  XREADGROUP > BLOCK, O(N)
     resume   1 round trip  XREADGROUP 0 and XPENDING in one pipeline, O(N)
     claim    1 round trip  EVALSHA claim: XPENDING, XAUTOCLAIM, XACK, O(pending)
-    finish   1 round trip  EVALSHA finish: XACK, TIME, SET NX, HINCRBY, PEXPIRE, O(1)
+    finish   1 round trip  EVALSHA finish: XACK, TIME, GET, SET, HINCRBY, PEXPIRE, O(1)
     leave    1 round trip  EVALSHA leave: XPENDING, XGROUP DELCONSUMER, O(1)
 
 Guarantees: an entry takes effect once in each group, whenever workers are killed,
@@ -179,10 +179,14 @@ class ConsumerGroup:
         return bool(_leave(client, [stream], [group, consumer]))
 
 
+def is_id(text: bytes) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
 def origin_of(id: bytes, entry: Mapping[bytes, bytes]) -> str:
     """Anybody may write into a stream: only what is an id is taken for one."""
     origin = entry.get(b"origin", id)
-    return (origin if _ID.fullmatch(origin) else id).decode()
+    return (origin if is_id(origin) else id).decode()
 
 
 def number_of(entry: Mapping[bytes, bytes], field: bytes = b"number") -> int:

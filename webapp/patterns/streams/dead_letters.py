@@ -9,12 +9,12 @@ Keys, all in one slot
     dead     stream {payload, number, origin, group, reason, deliveries}. No TTL: the
              newest `longest` entries.
     stream   stream {payload, number, origin}.
-    outcome  string "dead", one an entry and group. TTL `outcome_ms`.
+    outcome  string "dead", then the id of the requeued entry. TTL `outcome_ms`.
 
 Commands (N letters asked for)
-    bury     1 round trip  EVALSHA bury: XACK, XRANGE, XADD, SET, O(1)
+    bury     1 round trip  EVALSHA bury: XACK, XRANGE, GET, XADD, SET, O(1)
     letters  1 round trip  XREVRANGE, O(N)
-    requeue  1 round trip  EVALSHA requeue: XRANGE, XDEL, DEL, XADD, O(1)
+    requeue  1 round trip  EVALSHA requeue: XRANGE, XDEL, XADD, SET, O(1)
 
 Guarantees: no entry is handed to a worker more than `most_deliveries` times. It is in
 the stream or among the dead letters, at no moment in both or in none, also if two
@@ -97,7 +97,7 @@ class DeadLetters:
         outcome: str,
     ) -> str | None:
         """Put it back (one script); the id of the new entry, None: it is not there."""
-        added = _requeue(client, [dead, stream, outcome], [letter.id])
+        added = _requeue(client, [dead, stream, outcome], [letter.id, self.outcome_ms])
         return added.decode() if added else None
 
 
