@@ -106,9 +106,12 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         feed=Feed(
             settings, render=lambda rows: live("feed/_rows.html").render(entries=rows)
         ),
-        watch=Watch(
-            "streams", look=lambda: live("streams/_frame.html").render(flow.frame())
-        ),
+        watches=[
+            Watch(
+                "streams",
+                look=lambda: live("streams/_frame.html").render(flow.frame()),
+            )
+        ],
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
     app.extensions.update(orders=orders, flow=flow)

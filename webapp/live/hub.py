@@ -5,7 +5,7 @@ A thread looks for new vitals while there is a socket, and ends with the last on
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -38,13 +38,13 @@ class Hub:
         *,
         render: Callable[[VitalsNow], str],
         feed: Feed,
-        watch: Watch,
+        watches: Sequence[Watch] = (),
     ) -> None:
         self._file = settings.instance_path / vitals.FILE
         self._capacity = settings.threads // 2
         self._render = render
         self._feed = feed
-        self._watch = watch
+        self._watches = watches
         self._lock = threading.Lock()
         self._outboxes: set[Outbox] = set()
         self._latest: dict[str, bytes] = {}  # by topic
@@ -70,15 +70,17 @@ class Hub:
                 threading.Thread(target=self._run, name="hub", daemon=True).start()
         if "feed" in outbox.topics:
             self._feed.admit(outbox, after)
-        if self._watch.topic in outbox.topics:
-            self._watch.admit(outbox)
+        for watch in self._watches:
+            if watch.topic in outbox.topics:
+                watch.admit(outbox)
         return outbox
 
     def leave(self, outbox: Outbox) -> None:
         with self._lock:
             self._outboxes.discard(outbox)
         self._feed.leave(outbox)
-        self._watch.leave(outbox)
+        for watch in self._watches:
+            watch.leave(outbox)
 
     def close(self) -> None:
         """Close every socket and take no more. A signal handler may call it.
