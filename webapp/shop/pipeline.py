@@ -1,5 +1,6 @@
 """What Redis knows of the order pipeline at one moment, in two round trips."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,12 @@ from webapp.patterns.streams.consumer_group import number_of, origin_of
 from webapp.patterns.streams.dead_letters import Letter, letter
 from webapp.shop.orders import BILLING, Orders
 
+_DONE = re.compile(rb"(\S+) (\d{1,9}) (\d{1,9}) (\d{1,15})")
 _NEWEST = 200  # entries that are looked at
 _PENDING = 100
 _LETTERS = 20
 _CLAIMS = 50
+_CLAIM = ("id", "from", "by")
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def survey(orders: Orders) -> Survey:
         buried=frozenset(id for id, text in outcomes.items() if text == b"dead"),
         held=[_held(one) for one in pending],
         groups={name: now for one in groups for name, now in [_group(one)]},
-        seen_ms={one["name"].decode(): one["idle"] for one in consumers},
+        seen_ms={_name(one["name"]): one["idle"] for one in consumers},
         letters_count=dead,
         letters=[letter(id, fields) for id, fields in letters],
         claims=[_claim(id, fields) for id, fields in claims],
@@ -135,34 +138,35 @@ def _outcomes(orders: Orders, entries: Sequence[Entry]) -> dict[str, bytes]:
     return {e.id: text for e, text in zip(entries, found, strict=True) if text}
 
 
+def _name(bytes: bytes) -> str:
+    """Anybody may call a consumer or a group anything."""
+    return bytes.decode(errors="replace")
+
+
 def _done(text: bytes) -> Done | None:
     """b"worker-1 3004 1 1795385319442"; what is dead has fewer words."""
-    words = text.decode().split()
-    if len(words) != 4:
+    found = _DONE.fullmatch(text)
+    if found is None:
         return None
-    took_ms, deliveries, ended_ms = map(int, words[1:])
-    return Done(words[0], ended_ms - took_ms, ended_ms, deliveries)
+    took_ms, deliveries, ended_ms = map(int, found.groups()[1:])
+    return Done(_name(found[1]), ended_ms - took_ms, ended_ms, deliveries)
 
 
 def _held(one: Mapping[str, Any]) -> Held:
     return Held(
         id=one["message_id"].decode(),
-        consumer=one["consumer"].decode(),
+        consumer=_name(one["consumer"]),
         idle_ms=one["time_since_delivered"],
         deliveries=one["times_delivered"],
     )
 
 
 def _group(one: Mapping[str, Any]) -> tuple[str, GroupNow]:
-    name = one["name"].decode()
+    name = _name(one["name"])
     last = one["last-delivered-id"].decode()
     return name, GroupNow(name, one["consumers"], one["pending"], last, one.get("lag"))
 
 
 def _claim(id: bytes, fields: Mapping[bytes, bytes]) -> Claim:
-    return Claim(
-        id=fields[b"id"].decode(),
-        at_ms=ms_of(id.decode()),
-        taken_from=fields[b"from"].decode(),
-        by=fields[b"by"].decode(),
-    )
+    told = {name: _name(fields.get(name.encode(), b"")) for name in _CLAIM}
+    return Claim(told["id"], ms_of(id.decode()), told["from"], told["by"])

@@ -227,7 +227,7 @@ class Worker:
         stream, group = self._orders.stream, self._job.group
         for consumer in self._client.xinfo_consumers(stream, group):
             if consumer["idle"] > _FORGOTTEN_MS and not consumer["pending"]:
-                name = consumer["name"].decode()
+                name = consumer["name"]
                 self._group.leave(self._client, stream, group=group, consumer=name)
 
     def _leave(self) -> None:
