@@ -4,12 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from webapp.connection.recorder import Command, Recording, Trip
 from webapp.connection.urls import client_for
 from webapp.patterns.streams.bounded_stream import BoundedStream, StreamFull
 from webapp.patterns.streams.consumer_group import Delivery
@@ -22,6 +24,7 @@ from webapp.workers import fleet as fleets
 from webapp.workers import jobs, worker
 from webapp.workers.fleet import Fleet
 from webapp.workers.jobs import JOBS, Declined, Job
+from webapp.workers.receipts import Pen, Reader
 from webapp.workers.worker import Worker
 
 ORDER = Order((Item(7, 2, 150), Item(8, 1, 1_000)))
@@ -306,3 +309,92 @@ def test_files_of_others_are_nobody(fleet: Fleet, tmp_path: Path) -> None:
     (tmp_path / "workers" / "notes.txt").write_bytes(b"\xff")
     (tmp_path / "workers" / "someone").write_text("billing")
     assert names(fleet) == ["tally-1", "worker-1", "worker-2", "worker-3"]
+
+
+# The tape
+
+
+def receipt(cause: str, tone: str = "ok") -> Recording:
+    command = Command((b"XACK", "stream", 7), reply=[b"\xff", {b"a": 1}])
+    return Recording(
+        cause, trips=[Trip("durable", 5, [command], us=120)], verdict=(tone, "told")
+    )
+
+
+@pytest.fixture
+def reader(fleet: Fleet, tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+def causes(reader: Reader) -> list[str]:
+    return [own.cause for own in reader.new()]
+
+
+def test_what_a_worker_said_to_redis_is_read_once(
+    reader: Reader, tmp_path: Path
+) -> None:
+    Pen(tmp_path, "worker-1").note(receipt("worker-1 handles order 7"))
+    [found] = reader.new()
+    assert (found.cause, found.verdict) == ("worker-1 handles order 7", ("ok", "told"))
+    [trip] = found.trips
+    assert trip.commands[0].args == ("XACK", "stream", 7)
+    assert trip.commands[0].reply == ["\ufffd", {"a": 1}]
+    assert reader.new() == []
+
+
+def test_of_ordinary_receipts_one_is_shown_and_of_others_all(
+    reader: Reader, tmp_path: Path
+) -> None:
+    pens = [Pen(tmp_path, f"worker-{n}") for n in (1, 2, 3)]
+    for pen, tone in zip(pens, ("ok", "ok", "wait"), strict=True):
+        pen.note(receipt(tone, tone))
+    assert sorted(causes(reader)) == ["ok", "wait"]
+
+
+def test_a_receipt_that_says_something_is_written_at_once(
+    reader: Reader, tmp_path: Path
+) -> None:
+    pen = Pen(tmp_path, "worker-1")
+    pen.note(receipt("first"))
+    assert causes(reader) == ["first"]
+    pen.note(receipt("ordinary"))
+    assert causes(reader) == []
+    pen.note(receipt("dead", "no"))
+    assert causes(reader) == ["dead"]
+
+
+def test_old_receipts_are_not_shown_to_who_comes_later(
+    reader: Reader, tmp_path: Path
+) -> None:
+    old = receipt("old")
+    old.started_at -= timedelta(seconds=30)
+    Pen(tmp_path, "worker-1").note(old)
+    assert causes(reader) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[7]", b'[{"id": 1}]', b"\xff"])
+def test_a_file_that_is_no_tape_is_left_out(
+    reader: Reader, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "workers" / "worker-1.tape").write_bytes(content)
+    assert causes(reader) == []
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
+    Pen(tmp_path, "worker-1").note(receipt("first"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_notes_what_it_handled_and_what_came_of_it(orders: Orders) -> None:
+    notes: list[Recording] = []
+    own = Worker(orders, JOBS[BILLING], "w1", pace=lambda: AT_ONCE, note=notes.append)
+    own.begin()
+    own.turn()  # nothing came
+    orders.place(ORDER, once="a")
+    own.turn()
+    [note] = notes
+    assert (note.cause, note.verdict) == ("w1 handles order 1", ("ok", "acked"))
+    assert [trip.commands[0].args[0] for trip in note.trips] == [
+        "XREADGROUP",
+        "EVALSHA",
+    ]

@@ -1,137 +1,28 @@
 """Break the pipeline: an early XACK, swallowed errors, no reclaim, a poison order."""
 
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import redis
 from redis.exceptions import RedisError
 
-from webapp import keys
-from webapp.experiments import (
-    Bench,
-    Control,
-    Experiment,
-    Lane,
-    Outcome,
-    Replay,
-    Row,
-    Run,
-    Tone,
-    compare,
-    running,
+from webapp.experiments import Bench, Control, Experiment, Outcome, compare, running
+from webapp.experiments.pipeline import (
+    BILLING,
+    LETTERS,
+    POISON,
+    NotAnOrder,
+    Scene,
+    a_reads,
+    b_claims,
+    begin,
+    billed_rows,
+    count_bills,
+    count_pending,
+    finish,
+    flawed,
+    place,
 )
-from webapp.patterns.streams.bounded_stream import BoundedStream
-from webapp.patterns.streams.consumer_group import ConsumerGroup, Delivery
-from webapp.patterns.streams.dead_letters import DeadLetters
-
-_TTL_MS = 60_000
-_STREAM = BoundedStream(once_ms=_TTL_MS, count_ms=_TTL_MS)
-# Time does not have to pass in a replay: what was left may be claimed at once.
-_GROUP = ConsumerGroup(idle_ms=0, block_ms=1, outcome_ms=_TTL_MS)
-_LETTERS = DeadLetters(outcome_ms=_TTL_MS)
-_BILLING = "billing"
-_POISON = b"not an order"
-
-
-class NotAnOrder(Exception):
-    """A payload on which every worker fails."""
-
-
-@dataclass
-class Scene:
-    """A stream of its own with a group on it, and who does what to it."""
-
-    client: redis.Redis
-    run: Run
-    name: str
-    replay: Replay = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.replay = Replay(self.run)
-        self.stream = self.run.key(f"{self.name}-stream")
-        self.dead = self.run.key(f"{self.name}-dead")
-        self.totals = self.run.key(f"{self.name}-totals", keys.STREAMS_LAB_TOTALS)
-        self.counter = self._note("number")
-
-    def join(self) -> None:
-        _GROUP.join(self.client, self.stream, group=_BILLING)
-        self.client.pexpire(self.stream, _TTL_MS)
-
-    def place(self, payloads: list[bytes]) -> int:
-        """The orders come; how many are in the stream now."""
-        for n, payload in enumerate(payloads):
-            once = self._note(f"once-{n}")
-            _STREAM.append(
-                self.client,
-                self.stream,
-                once=once,
-                counter=self.counter,
-                payload=payload,
-            )
-        self.client.pexpire(self.stream, _TTL_MS)
-        return int(self.client.xlen(self.stream))
-
-    def read(self, worker: str, count: int = 1) -> list[Delivery]:
-        return _GROUP.read(
-            self.client, self.stream, group=_BILLING, consumer=worker, count=count
-        )
-
-    def claim(self, worker: str) -> list[Delivery]:
-        taken = _GROUP.claim(self.client, self.stream, group=_BILLING, consumer=worker)
-        return taken.deliveries
-
-    def finish(self, deliveries: list[Delivery]) -> int:
-        """Bill them; how many were billed by this."""
-        return sum(
-            _GROUP.finish(
-                self.client,
-                self.stream,
-                delivery,
-                group=_BILLING,
-                outcome=self._note(f"outcome-{delivery.origin}"),
-                totals=self.totals,
-                text="billed",
-                add=bill(delivery),
-            )
-            for delivery in deliveries
-        )
-
-    def bury(self, delivery: Delivery, reason: str) -> bool:
-        moved = _LETTERS.bury(
-            self.client,
-            self.stream,
-            delivery,
-            group=_BILLING,
-            dead=self.dead,
-            outcome=self._note(f"outcome-{delivery.origin}"),
-            reason=reason,
-        )
-        self.client.pexpire(self.dead, _TTL_MS)
-        return moved
-
-    def billed(self) -> int:
-        return int(self.client.hget(self.totals, "orders") or 0)
-
-    def pending(self) -> int:
-        return len(self.client.xpending_range(self.stream, _BILLING, "-", "+", 100))
-
-    def kill(self, worker: str, when: str) -> None:
-        """From here on it does nothing, as after kill -9."""
-        self.replay.step(
-            worker, f"is killed {when}", lambda: None, shown=lambda _: "gone", tone=_no
-        )
-
-    def _note(self, name: str) -> str:
-        return self.run.key(f"{self.name}-{name}", keys.STREAMS_LAB_NOTE)
-
-
-def bill(delivery: Delivery) -> Mapping[str, int]:
-    """Raises NotAnOrder."""
-    if delivery.payload == _POISON:
-        raise NotAnOrder("this is no order")
-    return {"orders": 1}
-
+from webapp.patterns.streams.consumer_group import Delivery
 
 # Acknowledge before the effect
 
@@ -139,28 +30,28 @@ def bill(delivery: Delivery) -> Mapping[str, int]:
 def run_early_ack(bench: Bench) -> Outcome:
     with running(bench, "early-ack") as run:
         broken = Scene(bench.client, run, "early")
-        _begin(broken)
-        [order] = _a_reads(broken)
+        begin(broken)
+        [order] = a_reads(broken)
         # Flaw: whoever is killed after this takes the order along.
         broken.replay.step(
             "Worker A",
             "acknowledges it first",
-            lambda: bench.client.xack(broken.stream, _BILLING, order.id),
+            lambda: bench.client.xack(broken.stream, BILLING, order.id),
             shown=lambda n: f"{n} acknowledged",
         )
         broken.kill("Worker A", "before it has written the bill")
-        _b_claims(broken)
-        early = _count_bills(broken, of=1)
+        b_claims(broken)
+        early = count_bills(broken, of=1)
 
         fixed = Scene(bench.client, run, "together")
-        _begin(fixed)
-        _a_reads(fixed)
+        begin(fixed)
+        a_reads(fixed)
         fixed.kill("Worker A", "before it has finished")
-        _finish(fixed, _b_claims(fixed))
-        together = _count_bills(fixed, of=1)
-    lanes = [_lane("XACK first", broken), _lane("One script", fixed)]
+        finish(fixed, b_claims(fixed))
+        together = count_bills(fixed, of=1)
+    lanes = [broken.replay.lane("XACK first"), fixed.replay.lane("One script")]
     return Outcome(
-        rows=_rows(
+        rows=billed_rows(
             "Orders billed of 1", ("XACK first", "one script"), (early, together)
         ),
         summary=f"A is killed with an order in hand. Acknowledged first, {early} of 1 "
@@ -178,7 +69,7 @@ def run_early_ack(bench: Bench) -> Outcome:
 def join_quietly(client: redis.Redis, stream: str) -> None:
     # Flaw: this hides that the stream is not there yet, so there is no group either.
     with suppress(Exception):
-        client.xgroup_create(stream, _BILLING, id="0")
+        client.xgroup_create(stream, BILLING, id="0")
 
 
 def read_quietly(scene: Scene) -> list[Delivery]:
@@ -197,17 +88,17 @@ def run_swallowed(bench: Bench, *, orders: int) -> Outcome:
             "makes its group, except: pass",
             lambda: join_quietly(bench.client, broken.stream),
             shown=lambda _: "an error that nobody sees: there is no stream",
-            tone=_no,
+            tone=flawed,
         )
-        _place(broken, payloads)
+        place(broken, payloads)
         broken.replay.step(
             "Worker A",
             "reads, except: pass",
             lambda: read_quietly(broken),
             shown=lambda found: f"{len(found)} orders: there is no group",
-            tone=_no,
+            tone=flawed,
         )
-        idle = _count_bills(broken, of=orders)
+        idle = count_bills(broken, of=orders)
 
         fixed = Scene(bench.client, run, "loud")
         for worker in ("Worker A", "Worker B"):
@@ -217,26 +108,26 @@ def run_swallowed(bench: Bench, *, orders: int) -> Outcome:
                 fixed.join,
                 shown=lambda _: "the group is there",
             )
-        _place(fixed, payloads)
+        place(fixed, payloads)
         found = fixed.replay.step(
             "Worker A",
             "reads",
             lambda: fixed.read("A", orders),
             shown=lambda found: f"{len(found)} orders",
         )
-        _finish(fixed, found, "Worker A")
-        worked = _count_bills(fixed, of=orders)
+        finish(fixed, found, "Worker A")
+        worked = count_bills(fixed, of=orders)
     sides = ("except: pass", "BUSYGROUP only")
     return Outcome(
-        rows=_rows(f"Orders billed of {orders}", sides, (idle, worked)),
+        rows=billed_rows(f"Orders billed of {orders}", sides, (idle, worked)),
         summary=f"With every error swallowed the worker runs, and bills {idle} of "
         f"{orders} orders. With only BUSYGROUP tolerated it bills {worked}.",
         tone="ok" if idle else "no",
         verdict="billed" if idle else "silent for ever",
         recordings=run.recordings,
         lanes=[
-            _lane("except: pass", broken),
-            _lane("BUSYGROUP only", fixed),
+            broken.replay.lane("except: pass"),
+            fixed.replay.lane("BUSYGROUP only"),
         ],
     )
 
@@ -248,8 +139,8 @@ def run_no_reclaim(bench: Bench, *, orders: int) -> Outcome:
     payloads = [b"order"] * orders
     with running(bench, "no-reclaim") as run:
         broken = Scene(bench.client, run, "left")
-        _begin(broken, payloads)
-        _a_reads(broken, orders)
+        begin(broken, payloads)
+        a_reads(broken, orders)
         broken.kill("Worker A", "with all of them in hand")
         for _ in range(2):
             # Flaw: > asks for what nobody has had, and all of it was had by A.
@@ -258,16 +149,16 @@ def run_no_reclaim(bench: Bench, *, orders: int) -> Outcome:
                 "reads what is new",
                 lambda: broken.read("B", orders),
                 shown=lambda found: f"{len(found)} orders",
-                tone=_no,
+                tone=flawed,
             )
-        hang = _count_pending(broken)
+        hang = count_pending(broken)
 
         fixed = Scene(bench.client, run, "claimed")
-        _begin(fixed, payloads)
-        _a_reads(fixed, orders)
+        begin(fixed, payloads)
+        a_reads(fixed, orders)
         fixed.kill("Worker A", "with all of them in hand")
-        _finish(fixed, _b_claims(fixed))
-        rest = _count_pending(fixed)
+        finish(fixed, b_claims(fixed))
+        rest = count_pending(fixed)
     return Outcome(
         rows=compare("Still pending", ("no reclaim", "XAUTOCLAIM"), (hang, rest)),
         summary=f"A dies with {orders} orders. Without a reclaim {hang} stay pending "
@@ -275,7 +166,7 @@ def run_no_reclaim(bench: Bench, *, orders: int) -> Outcome:
         tone="no" if hang else "ok",
         verdict=f"{hang} hang" if hang else "none hangs",
         recordings=run.recordings,
-        lanes=[_lane("No reclaim", broken), _lane("XAUTOCLAIM", fixed)],
+        lanes=[broken.replay.lane("No reclaim"), fixed.replay.lane("XAUTOCLAIM")],
     )
 
 
@@ -283,34 +174,34 @@ def run_no_reclaim(bench: Bench, *, orders: int) -> Outcome:
 
 
 def run_poison(bench: Bench, *, tries: int) -> Outcome:
-    payloads = [_POISON, b"order"]
+    payloads = [POISON, b"order"]
     with running(bench, "poison") as run:
         broken = Scene(bench.client, run, "loop")
-        _begin(broken, payloads)
+        begin(broken, payloads)
         failed = broken.replay.step(
             "Worker A",
             f"tries the oldest order until it works: {tries} times",
             lambda: try_again_and_again(broken, tries),
             shown=lambda n: f"failed {n} times, and is the oldest still",
-            tone=_no,
+            tone=flawed,
         )
-        blocked = _count_bills(broken, of=1)
+        blocked = count_bills(broken, of=1)
 
         fixed = Scene(bench.client, run, "counted")
-        _begin(fixed, payloads)
+        begin(fixed, payloads)
         buried_after = fixed.replay.step(
             "Worker A",
-            f"tries it, and counts: at most {_LETTERS.most_deliveries} deliveries",
+            f"tries it, and counts: at most {LETTERS.most_deliveries} deliveries",
             lambda: _try_and_count(fixed),
             shown=lambda n: f"to the dead letters after {n}",
         )
-        _finish(fixed, _a_reads(fixed), "Worker A")
-        flows = _count_bills(fixed, of=1)
+        finish(fixed, a_reads(fixed), "Worker A")
+        flows = count_bills(fixed, of=1)
     sides = "no count", "dead letter"
     return Outcome(
         rows=[
             *compare("Tries at the poison", sides, (failed, buried_after)),
-            *_rows("Good orders billed of 1", sides, (blocked, flows)),
+            *billed_rows("Good orders billed of 1", sides, (blocked, flows)),
         ],
         summary=f"One order always fails. Without a count it is tried {failed} times, "
         f"and {blocked} of 1 order behind it is billed. With one it is put aside after "
@@ -318,7 +209,7 @@ def run_poison(bench: Bench, *, tries: int) -> Outcome:
         tone="ok" if blocked else "no",
         verdict="flows" if blocked else "queue blocked",
         recordings=run.recordings,
-        lanes=[_lane("No count", broken), _lane("Dead letter", fixed)],
+        lanes=[broken.replay.lane("No count"), fixed.replay.lane("Dead letter")],
     )
 
 
@@ -343,95 +234,11 @@ def _try_and_count(scene: Scene) -> int:
         try:
             scene.finish([order])
         except NotAnOrder as error:
-            if _LETTERS.is_last(order):
+            if LETTERS.is_last(order):
                 scene.bury(order, str(error))
                 return order.deliveries
         orders = scene.claim("A")
     raise RedisError("the poison was not delivered")
-
-
-# What several of them do
-
-
-def _lane(title: str, scene: Scene) -> Lane:
-    return scene.replay.lane(title)
-
-
-def _no(_: object) -> Tone:
-    return "no"
-
-
-def _rows(what: str, sides: tuple[str, str], billed: tuple[int, int]) -> list[Row]:
-    """More is better here."""
-    most = max(*billed, 1)
-    return [
-        Row(f"{what}, {side}", f"{n}", "ok" if n == most else "no", n / most)
-        for side, n in zip(sides, billed, strict=True)
-    ]
-
-
-def _begin(scene: Scene, payloads: list[bytes] | None = None) -> None:
-    with scene.run.recording(f"Make the group, {scene.name}"):
-        scene.join()
-    _place(scene, payloads or [b"order"])
-
-
-def _place(scene: Scene, payloads: list[bytes]) -> None:
-    what = "an order comes" if len(payloads) == 1 else f"{len(payloads)} orders come"
-    scene.replay.step(
-        "Shop",
-        what,
-        lambda: scene.place(payloads),
-        shown=lambda length: f"length {length}",
-    )
-
-
-def _a_reads(scene: Scene, count: int = 1) -> list[Delivery]:
-    return scene.replay.step(
-        "Worker A",
-        "reads",
-        lambda: scene.read("A", count),
-        shown=lambda found: f"{len(found)} delivered",
-    )
-
-
-def _b_claims(scene: Scene) -> list[Delivery]:
-    return scene.replay.step(
-        "Worker B",
-        "claims what others have left",
-        lambda: scene.claim("B"),
-        shown=lambda found: f"{len(found)} claimed",
-        tone=lambda found: "ok" if found else "no",
-    )
-
-
-def _finish(scene: Scene, orders: list[Delivery], worker: str = "Worker B") -> None:
-    scene.replay.step(
-        worker,
-        "bills and acknowledges, in one step",
-        lambda: scene.finish(orders),
-        shown=lambda n: f"{n} billed",
-    )
-
-
-def _count_bills(scene: Scene, *, of: int) -> int:
-    return scene.replay.step(
-        "You",
-        "count the bills",
-        scene.billed,
-        shown=lambda n: f"{n} of {of}",
-        tone=lambda n: "ok" if n == of else "no",
-    )
-
-
-def _count_pending(scene: Scene) -> int:
-    return scene.replay.step(
-        "You",
-        "count what is pending",
-        scene.pending,
-        shown=lambda n: f"{n} pending",
-        tone=lambda n: "no" if n else "ok",
-    )
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
