@@ -19,6 +19,7 @@ from webapp.shop import pace
 from webapp.shop.orders import ANALYTICS, BILLING, Item, Order, Orders
 from webapp.shop.pace import PLAIN, Pace
 from webapp.shop.pipeline import Claim, Done, Entry, GroupNow, Held, Survey
+from webapp.shop.shoppers import write_rate
 from webapp.workers.fleet import Fleet, Wanted
 from webapp.workers.jobs import JOBS
 from webapp.workers.worker import Worker
@@ -369,6 +370,21 @@ def test_outside_of_demo_mode_nobody_is_killed_and_no_fader_is_there(
     page = client.get("/streams").text
     assert 'id="streams-pace"' not in page
     assert "Kill worker-1" not in page
+
+
+def test_without_workers_the_page_says_so(client: FlaskClient) -> None:
+    """An imitation of a server is out of reach for other processes."""
+    page = client.get("/streams").text
+    assert "Workers need a server that processes can reach" in page
+
+
+def test_the_page_says_that_shoppers_are_off(
+    client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.extensions["flow"], "has_workers", True)
+    assert "no order comes by itself" not in client.get("/streams").text
+    write_rate(app.extensions["settings"].instance_path, 0)
+    assert "no order comes by itself" in client.get("/streams").text
 
 
 def test_the_keys_of_the_pipeline_are_shown(

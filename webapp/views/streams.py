@@ -27,6 +27,7 @@ from webapp.shop import pace
 from webapp.shop.orders import GROUPS
 from webapp.shop.pace import BOUNDS, Pace
 from webapp.shop.seed import FEATURED_IDS
+from webapp.shop.shoppers import read_rate
 
 bp = Blueprint("streams", __name__, url_prefix="/streams")
 
@@ -148,6 +149,7 @@ def _respond(**more: Any) -> Response:
 def _context() -> dict[str, Any]:
     return {
         "workers": _flow().has_workers,
+        "quiet": _flow().demo and not read_rate(_settings().instance_path),
         "faders": _faders(_flow().pace),
         "bounds": _bounds(),
         "experiments": EXPERIMENTS,

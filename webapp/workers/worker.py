@@ -7,7 +7,6 @@ time stays pending, and another takes it over.
 
 import logging
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from webapp.connection.recorder import Recording
 from webapp.patterns.streams.consumer_group import FIRST, ConsumerGroup, Delivery
 from webapp.shop.orders import LETTERS, STREAM, Orders
 from webapp.shop.pace import Pace
+from webapp.workers import alarm
 from webapp.workers.jobs import Job
 
 _JOB_S = 4.8  # that one may take: less than the shortest time to reclaim
@@ -40,10 +40,6 @@ _VERDICTS = {
 }
 
 log = logging.getLogger(__name__)
-
-
-class TookTooLong(Exception):
-    """A job that was not done in time."""
 
 
 class Stopping(Exception):
@@ -85,8 +81,7 @@ class Worker:
     def stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Read no more. A signal handler may call it, in the middle of anything."""
         self._stopping = True
-        if signal.getitimer(signal.ITIMER_REAL)[0]:
-            signal.setitimer(signal.ITIMER_REAL, _LAST_JOB_S)
+        alarm.hurry(_LAST_JOB_S)
 
     def run(self) -> None:
         """Work until `stop`, also across outages of Redis."""
@@ -181,7 +176,7 @@ class Worker:
             return
         began = time.monotonic()
         try:
-            with _at_most(_JOB_S):
+            with alarm.at_most(_JOB_S):
                 add = self._job.do(delivery, self._pace, self._work)
         except Stopping:
             return
@@ -268,19 +263,3 @@ class Worker:
 def _numbers(deliveries: list[Delivery]) -> str:
     first, more = deliveries[0].number or deliveries[0].id, len(deliveries) - 1
     return f"order {first} and {more} more" if more else f"order {first}"
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raise TookTooLong in the block once so much time has passed."""
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise TookTooLong(f"not done in {seconds} s")
-
-    handler = signal.signal(signal.SIGALRM, ring)
-    left_s, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, left_s)
-        signal.signal(signal.SIGALRM, handler)
