@@ -484,6 +484,40 @@ def test_a_hundred_thousand_orders_outlive_twenty_crashes(always: Crew) -> None:
     print(f"100,000 orders, 20 crashes, {took_s:.0f} s: 0 lost, 0 doubled")
 
 
+@pytest.mark.slow
+def test_a_server_that_syncs_every_second_loses_two_seconds_at_most(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A2 with everysec: what was acknowledged and is not there is counted."""
+    options = ("--appendonly", "yes", "--appendfsync", "everysec")
+    server = RedisProcess(tmp_path_factory.mktemp("everysec"), options=options)
+    server.start()
+    lost = []
+    with crew(tmp_path / "instance", server) as own:
+        for _ in range(5):
+            ledger, until = {}, time.monotonic() + 3
+            while time.monotonic() < until:
+                ledger[own.orders.place(ORDER, once=secrets.token_hex(8)).id] = (
+                    time.monotonic()
+                )
+            server.kill()
+            killed_at = time.monotonic()
+            server.start()
+            wait_until(lambda: _answers(own), within_s=20)
+            kept = {id.decode() for id, _ in own.client.xrange(own.orders.stream)}
+            lost += [killed_at - at for id, at in ledger.items() if id not in kept]
+    server.kill()
+    print(f"everysec, 5 crashes: {len(lost)} acknowledged orders lost")
+    assert all(age_s <= 2 for age_s in lost)
+
+
+def _answers(team: Crew) -> bool:
+    try:
+        return bool(team.client.ping())
+    except redis.RedisError:
+        return False
+
+
 def test_workers_survive_a_server_that_forgets_its_scripts(team: Crew) -> None:
     """A8."""
     team.start("w1")

@@ -28,7 +28,7 @@ Limits: the effect is in Redis, in the stream's slot; one elsewhere (a mail, a c
 needs an idempotency key of its own, the entry's `origin`. Entries are handed out in
 order and finished in any. A worker needs less than `idle_ms`, or another begins the
 same entry, and one of the two works in vain. With appendfsync everysec a crash of the
-server may cost its last second. Redis down: fails closed, RedisError reaches the
+server may cost its last two seconds. Redis down: fails closed, RedisError reaches the
 worker, which goes on where it was.
 
 Source: https://redis.io/docs/latest/develop/data-types/streams/ and
