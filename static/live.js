@@ -3,6 +3,7 @@
   "use strict";
   const EVERY_MS = 250; // at most four patches a second
   const MOST_PENDING = 200;
+  const STATES = new Set(["vitals", "streams"]);
   const STALE_MS = 5000;
   const FIRST_WAIT_MS = 500;
   const LONGEST_WAIT_MS = 10000;
@@ -38,10 +39,11 @@
     });
   }
 
-  /* Vitals replace older vitals; anything else waits for its turn. */
+  /* A newer state replaces an older one; anything else waits for its turn. */
   function receive(message) {
     wait = FIRST_WAIT_MS;
-    const before = message.topic === "vitals" ? pending.findIndex((m) => m.topic === "vitals") : -1;
+    const isState = STATES.has(message.topic);
+    const before = isState ? pending.findIndex((m) => m.topic === message.topic) : -1;
     if (before >= 0) pending.splice(before, 1);
     if (message.topic === "feed" && message.id) document.body.dataset.after = message.id;
     pending.push(message);

@@ -64,7 +64,7 @@
   function receive() {
     const receipts = [...incoming.querySelectorAll(".receipt")];
     const shown = receipts.filter((receipt) => !receipt.dataset.said && !("housekeeping" in receipt.dataset));
-    const own = shown.at(-1);
+    const own = shown.filter((receipt) => !("shared" in receipt.dataset)).at(-1);
     if (own) document.getElementById("say").textContent = own.dataset.say;
     for (const receipt of receipts) receipt.dataset.said = "";
     if (isReading()) wait();

@@ -71,9 +71,10 @@ def _seed(file: Path) -> None:
 
 @pytest.fixture
 def instance(tmp_path: Path, seeded: Path) -> Path:
-    """An instance folder with a shop of its own."""
+    """An instance folder with a shop of its own, and no worker to start."""
     folder = tmp_path / "instance"
     folder.mkdir(mode=0o700)
+    (folder / "workers").mkdir(mode=0o700)
     shutil.copy(seeded, folder / "shop.db")
     return folder
 

@@ -16,6 +16,7 @@ PARTS = {
     "algorithm": "fixed-window",
     "board": "crowd",
     "player": "ada",
+    "order_id": "1795385319442-0",
     "filename": "app.css",
 }
 _SAFE = {"GET", "HEAD", "OPTIONS"}

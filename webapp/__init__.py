@@ -43,17 +43,20 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         shell,
         visits,
     )
+    from webapp.http.flow import Flow
     from webapp.http.session import Sessions
     from webapp.live import sockets
     from webapp.live.feed import Feed
     from webapp.live.five import Five
     from webapp.live.hub import Hub
+    from webapp.live.watch import Watch
     from webapp.rooms import PAGES
     from webapp.shop.accounts import Accounts
     from webapp.shop.activity import Activity
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
     from webapp.shop.nightly import Nightly
+    from webapp.shop.orders import Orders
     from webapp.shop.scores import Scores
     from webapp.shop.visits import Visits
     from webapp.views import (
@@ -68,11 +71,13 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         leaderboard_api,
         locks,
         ops,
+        orders_api,
         overview,
         rate_limits,
         reference,
         session_api,
         sessions,
+        streams,
         throttled,
         visitors,
         visitors_api,
@@ -97,6 +102,8 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         on_trip=metrics.observe_trip,
     )
     shop = Catalog(open_database(settings.database_url), clients, settings.namespace)
+    orders = Orders(clients.durable, settings.namespace)
+    flow = Flow(settings, orders)
     live = app.jinja_env.get_template  # outside any request: no context processors
     hub = Hub(
         settings,
@@ -104,8 +111,15 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         feed=Feed(
             settings, render=lambda rows: live("feed/_rows.html").render(entries=rows)
         ),
+        watches=[
+            Watch(
+                "streams",
+                look=lambda: live("streams/_frame.html").render(flow.frame()),
+            )
+        ],
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
+    app.extensions.update(orders=orders, flow=flow)
     app.extensions["scores"] = Scores(clients.durable, settings.namespace)
     app.extensions["visits"] = Visits(
         clients.durable, clients.cache, settings.namespace
@@ -139,9 +153,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     events.init_app(app, clients.durable, settings.namespace)
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
-    patterns = catalog, sessions, rate_limits, locks, feed, leaderboard, visitors
-    more = five, activity, atomicity, reference, admin
-    interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
+    patterns = catalog, sessions, rate_limits, locks, feed, streams, leaderboard
+    more = five, visitors, activity, atomicity, reference, admin, ops
+    interface = api, session_api, throttled, leaderboard_api, visitors_api, orders_api
     for view in (overview, *patterns, *more, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:

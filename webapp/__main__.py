@@ -1,10 +1,12 @@
 """The command line: python -m webapp."""
 
 import argparse
+import re
 import sys
 
-from webapp import keys, launcher
 from webapp.settings import Settings, SettingsError, from_environ
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def main() -> int:
@@ -13,21 +15,54 @@ def main() -> int:
     commands.add_parser("serve", help="run the app")
     commands.add_parser("keys", help="print every family of keys")
     commands.add_parser("seed", help="fill the shop's database if it is empty")
-    command = parser.parse_args().command
+    worker = commands.add_parser("worker", help="handle orders beside a running app")
+    worker.add_argument(
+        "--group", choices=("billing", "analytics"), default="billing", help="billing"
+    )
+    worker.add_argument("--name", type=_name, default="", help="host and process id")
+    asked = parser.parse_args()
     try:
         settings = from_environ()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    return _COMMANDS[command](settings)
+    return _COMMANDS[asked.command](settings, asked)
 
 
-def _print_keys(settings: Settings) -> int:
+def _name(text: str) -> str:
+    if _NAME.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError("letters, digits, - and _, at most 64")
+
+
+# Each command imports what it needs: a worker starts without the web server's part.
+
+
+def _serve(settings: Settings, _: argparse.Namespace) -> int:
+    from webapp import launcher
+
+    return launcher.serve(settings)
+
+
+def _work(settings: Settings, asked: argparse.Namespace) -> int:
+    from webapp import worker
+
+    if settings.redis_urls["durable"].startswith("fake:"):
+        print("A worker needs a Redis server that it can reach.", file=sys.stderr)
+        return 2
+    return worker.run(settings, group=asked.group, name=asked.name)
+
+
+def _print_keys(settings: Settings, _: argparse.Namespace) -> int:
+    from webapp import keys
+
     print(keys.table(settings.namespace))
     return 0
 
 
-def _seed(settings: Settings) -> int:
+def _seed(settings: Settings, _: argparse.Namespace) -> int:
+    from webapp import launcher
+
     try:
         filled = launcher.fill_database(settings, check=lambda: None)
     except KeyboardInterrupt:
@@ -37,7 +72,7 @@ def _seed(settings: Settings) -> int:
     return 0
 
 
-_COMMANDS = {"serve": launcher.serve, "keys": _print_keys, "seed": _seed}
+_COMMANDS = {"serve": _serve, "keys": _print_keys, "seed": _seed, "worker": _work}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -280,6 +280,104 @@ FEED_LAB = Family(
     ttl_ms=60_000,
     role="durable",
 )
+STREAM = Family(
+    page="streams",
+    part="stream",
+    group="pipeline",
+    type="stream",
+    holds="orders, until every group has acknowledged them; at most 10,000",
+    ttl_ms=None,
+    forever_because="none: an order may wait for its worker as long as it takes",
+    role="durable",
+)
+DEAD = Family(
+    page="streams",
+    part="dead",
+    group="pipeline",
+    type="stream",
+    holds="orders that no worker could handle, with the reason; the last 1,000",
+    ttl_ms=None,
+    forever_because="none: each waits for somebody to decide about it",
+    role="durable",
+)
+ONCE = Family(
+    page="streams",
+    part="once",
+    group="pipeline",
+    rest="idempotency key",
+    type="string",
+    holds="id and number of the order that this key made",
+    ttl_ms=DAY_MS,
+    role="durable",
+)
+NUMBER = Family(
+    page="streams",
+    part="number",
+    group="pipeline",
+    type="string",
+    holds="the number of the newest order",
+    ttl_ms=WEEK_MS,
+    role="durable",
+)
+OUTCOME = Family(
+    page="streams",
+    part="outcome",
+    group="pipeline",
+    rest="consumer group and id",
+    type="string",
+    holds="who handled an order for a group and when, or that it is dead",
+    ttl_ms=DAY_MS,
+    role="durable",
+)
+TOTALS = Family(
+    page="streams",
+    part="totals",
+    group="pipeline",
+    rest="consumer group",
+    type="hash",
+    holds="what the orders of a day and more came to: the effect of a group's work",
+    ttl_ms=DAY_MS,
+    role="durable",
+)
+CLAIMS = Family(
+    page="streams",
+    part="claims",
+    group="pipeline",
+    type="stream",
+    holds="who took orders over from whom, the last 100 times",
+    ttl_ms=10 * 60_000,
+    role="durable",
+)
+STREAMS_LAB = Family(
+    page="streams",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="stream",
+    holds="scratch streams of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
+STREAMS_LAB_NOTE = Family(
+    page="streams",
+    part="lab-note",
+    group="run id",
+    rest="name",
+    type="string",
+    holds="scratch outcomes of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
+STREAMS_LAB_TOTALS = Family(
+    page="streams",
+    part="lab-totals",
+    group="run id",
+    rest="name",
+    type="hash",
+    holds="scratch effects of Break it",
+    ttl_ms=60_000,
+    role="durable",
+)
 WEEK = Family(
     page="leaderboard",
     part="week",
@@ -491,6 +589,16 @@ FAMILIES: tuple[Family, ...] = (
     LOCKS_LAB_WAKE,
     FEED,
     FEED_LAB,
+    STREAM,
+    DEAD,
+    ONCE,
+    NUMBER,
+    OUTCOME,
+    TOTALS,
+    CLAIMS,
+    STREAMS_LAB,
+    STREAMS_LAB_NOTE,
+    STREAMS_LAB_TOTALS,
     WEEK,
     OPERATION,
     ENDED,

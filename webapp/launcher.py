@@ -1,8 +1,8 @@
 """Starts the whole app, keeps it running, and leaves nothing behind.
 
-The embedded servers, the web server and the simulated shoppers are children of this
-one process. It starts them in that order, starts again what ends, and ends when it is
-told to or when the web server ends.
+The embedded servers, the web server, the simulated shoppers and the workers are
+children of this one process. It starts them in that order, starts again what ends, and
+ends when it is told to or when the web server ends.
 """
 
 import os
@@ -35,6 +35,8 @@ from webapp.shop import models
 from webapp.shop.catalog import replay_outbox
 from webapp.shop.database import open_database
 from webapp.shop.seed import is_seeded, seed
+from webapp.workers.fleet import Fleet
+from webapp.workers.supervisor import Supervisor
 
 _TICK_S = 0.25
 _CHORES_S = 1.0
@@ -122,6 +124,7 @@ class Launcher:
         self._ended = Event()
         self._web: process.Process | None = None
         self._shoppers: process.Process | None = None
+        self._workers: Supervisor | None = None
         self._kept: list[process.Kept] = []
         self._scratch: Keeper | None = None
 
@@ -139,6 +142,7 @@ class Launcher:
             self._start_web()
             self._start_shoppers()
             self._keep_scratch()
+            self._hire_workers()
             return self._watch()
         except AskedToEnd:
             return 0
@@ -220,6 +224,14 @@ class Launcher:
             wishes = Wishes(self._settings.instance_path, self._settings.sockets)
             self._scratch = Keeper(binary, wishes)
 
+    def _hire_workers(self) -> None:
+        """They share the durable server; an imitation of one cannot be shared."""
+        if self._settings.redis_urls["durable"].startswith(_FAKE):
+            return
+        fleet = Fleet(self._settings.instance_path)
+        fleet.prepare()
+        self._workers = Supervisor(fleet, self._environ)
+
     def _send_shoppers(self) -> None:
         self._shoppers = process.start(_SHOPPERS, environ=self._environ)
 
@@ -242,6 +254,8 @@ class Launcher:
                 kept.look_after()
             if self._scratch:
                 self._scratch.look_after()
+            if self._workers:
+                self._workers.look_after()
 
     def _do_chores(self) -> None:
         """In a thread of their own: they may wait for Redis or the database."""
@@ -254,9 +268,10 @@ class Launcher:
                 return
 
     def _end(self) -> None:
-        """Web server and shoppers first, so that nobody misses a server."""
+        """Who uses the servers first, so that nobody misses one."""
         self._ended.set()
         users = [child for child in (self._web, self._shoppers) if child]
+        users += self._workers.processes if self._workers else []
         process.end(users, within_s=_WEB_END_S)
         servers = [server.child for server in self._servers if server.child]
         servers += self._scratch.processes if self._scratch else []

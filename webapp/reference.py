@@ -65,7 +65,9 @@ USE_CASES = (
     UseCase("Leaderboard", "Sorted Set", "scores:weekly", ("leaderboard:week",)),
     UseCase("Unique visitors", "Set", "visitors:2024-01-01", ("visitors:set",)),
     UseCase("Activity feed", "List", "feed:user:456", ("activity:user",)),
-    UseCase("Event stream", "Stream", "events:orders", ("feed:events",)),
+    UseCase(
+        "Event stream", "Stream", "events:orders", ("streams:stream", "feed:events")
+    ),
     UseCase(
         "Counters, rate limits",
         "String (INCR)",
@@ -204,7 +206,7 @@ PATTERNS = (
 )
 KEY_NAMES = (
     KeyName("resource:id:field", "user:123:profile", ()),
-    KeyName("resource:id:field", "order:456:status", ()),
+    KeyName("resource:id:field", "order:456:status", ("streams:outcome",)),
     KeyName("resource:id:field", "cache:product:789", ("catalog:product",)),
     KeyName("namespace:resource:id", "myapp:session:abc123", ("sessions:session",)),
     KeyName(
@@ -240,7 +242,8 @@ REACH_FOR_IT = (
     ("Limits", "rate-limits"),
     ("Locks or coordination", "locks"),
     ("Session or token storage", "sessions"),
-    ("Messaging by pub/sub or Streams", "feed"),
+    ("Messaging by pub/sub", "feed"),
+    ("Messaging by Streams, which loses nothing", "streams"),
 )
 
 

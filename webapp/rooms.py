@@ -56,6 +56,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("pub_sub",),
     ),
     Page(
+        name="streams",
+        url="/streams",
+        title="Streams",
+        use="Orders, workers, dead letters",
+        group="Patterns",
+        rooms=("streams",),
+    ),
+    Page(
         name="leaderboard",
         url="/leaderboard",
         title="Leaderboard",

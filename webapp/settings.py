@@ -101,6 +101,12 @@ def environ_with(more: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **more}
 
 
+def share_metrics(settings: Settings) -> None:
+    """Count with the running app, if there is one; before any metric is imported."""
+    if settings.metrics_path.is_dir():
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.metrics_path))
+
+
 def sockets_folder(instance: Path) -> Path:
     """The instance folder, or a 0700 folder under the temp directory if too long."""
     if len(str(instance / "durable.sock").encode()) <= _LONGEST_SOCKET_PATH:

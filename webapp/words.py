@@ -228,6 +228,29 @@ PUB_SUB = Words(
     ),
 )
 
+STREAMS = Words(
+    lead=(
+        "Orders are appended to a log. A group of workers shares it: each order goes "
+        "to one of them, and stays pending until it is acknowledged. What a dead "
+        "worker had, another takes over; what nobody can handle is put aside."
+    ),
+    use=(
+        "work must not be lost, whoever dies",
+        "several kinds of readers need the same events, each at its own pace",
+        "a burst is larger than what the workers manage at once",
+    ),
+    costs=(
+        "every entry may come twice, so its effect needs to be counted once",
+        "somebody must claim, trim, and look at the dead letters",
+        "the slowest group decides how long entries stay",
+    ),
+    avoid=(
+        "nobody minds a lost message: publish/subscribe is simpler",
+        "the caller waits for the answer: call directly",
+        "events must be kept for years: that is a log on disk",
+    ),
+)
+
 ACTIVITY_FEED = Words(
     lead=(
         "A list keeps what somebody did last, the newest in front. Each entry is an "

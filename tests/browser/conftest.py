@@ -120,6 +120,7 @@ def launched(
 ) -> Iterator[Launched]:
     folder = tmp_path_factory.mktemp("launched")
     shutil.copy(seeded, folder / "shop.db")
+    (folder / "workers").mkdir(mode=0o700)  # nobody works until a test says so
     shoppers.write_rate(folder, 0)
     cache = RedisProcess(tmp_path_factory.mktemp("cache"))
     cache.start()

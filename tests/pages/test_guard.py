@@ -32,6 +32,7 @@ PUBLIC = {
     "static", "ops.healthz", "ops.readyz", "ops.exposition", "api.document",
     "api.products", "api.product", "api.categories", "rate_limits.plan",
     "leaderboard_api.page", "leaderboard_api.player", "visitors_api.show",
+    "orders_api.order",
     "throttled.throttled", "throttled.unthrottled",
 }  # fmt: skip
 # A look fills caches, makes a sum anew, is counted, and is told.

@@ -15,13 +15,15 @@ from tests.conftest import sign_in_as_admin
 from tests.hostile import FEW, PAYLOADS
 from webapp.admin import names
 from webapp.live import feed
+from webapp.patterns.streams.consumer_group import ConsumerGroup
 from webapp.shop.seed import FEATURED_IDS
 
 pytestmark = pytest.mark.timeout(600)  # for all 500
 
 HTMX = {"HX-Request": "true"}
 FIELDS = """
-    after again all before board burst category code cursor device expected found ids
+    after again all before board burst category code count cursor device do expected
+    fail_percent found id ids orders_per_min reclaim_s work_ms
     key limit name new next old operation operation_id password pattern player points
     price rank rate role run sample shape step stock tag text token ttl_s type typed
     username value variant wanted
@@ -113,8 +115,23 @@ def of_record(app: Flask, client: FlaskClient, texts: list[str]) -> Iterator[str
         yield client.get("/admin/record").text
 
 
+def of_pipeline(app: Flask, client: FlaskClient, texts: list[str]) -> Iterator[str]:
+    """Names of consumers, reasons of dead letters, and what claims say."""
+    orders = app.extensions["orders"]
+    orders.join(ConsumerGroup())
+    for text in texts:
+        told = dict.fromkeys(("reason", "group", "from", "by", "id", "number"), text)
+        for stream in (orders.stream, orders.dead, orders.claims):
+            orders.client.xadd(stream, told)
+        orders.client.xreadgroup("billing", text, {orders.stream: ">"}, count=1)
+        yield client.get("/streams").text
+    shown = app.extensions["flow"].frame()
+    yield app.jinja_env.get_template("streams/_frame.html").render(shown)
+
+
 @pytest.mark.parametrize(
-    "surface", [of_feed, of_shop, of_board, of_devices, of_keys, of_record]
+    "surface",
+    [of_feed, of_shop, of_board, of_devices, of_keys, of_record, of_pipeline],
 )
 @few_and_all
 def test_what_is_stored_is_shown_as_text(

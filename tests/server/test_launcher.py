@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from itertools import pairwise
@@ -26,6 +26,7 @@ from tests.conftest import ROOT, wait_until
 from webapp import instance as ground
 from webapp import process
 from webapp.connection.embedded import EmbeddedServer, ServerError, find_binary
+from webapp.workers.fleet import Fleet
 
 pytestmark = pytest.mark.server
 
@@ -159,6 +160,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, seeded: Path) -> Iterator[App
     folder = tmp_path_factory.mktemp("kept") / "instance"
     folder.mkdir(mode=0o700)
     shutil.copy(seeded, folder / "shop.db")
+    (folder / "workers").mkdir(mode=0o700)
     with running(folder) as app:
         yield app
 
@@ -227,6 +229,39 @@ def test_a_server_that_died_or_hangs_answers_again_soon(
     assert before is not None
     os.kill(before, sign)
     wait_until(lambda: kept.server_pid(role) not in (None, before))
+
+
+def test_a_worker_that_was_killed_is_started_again_and_ends_with_the_app(
+    instance: Path,
+) -> None:
+    fleet = Fleet(instance)
+    assert (fleet.add(), fleet.add()) == ("worker-1", "worker-2")
+    with running(instance) as app:
+        wait_until(lambda: len(workers_of(app)) == 2, within_s=20)
+        before = workers_of(app)
+        os.kill(before["worker-2"], signal.SIGKILL)
+        again = wait_until(lambda: another(app, before), within_s=20)
+        assert again.keys() == {"worker-2"}
+    assert workers_of(app) == {}
+
+
+def another(app: App, before: dict[str, int]) -> dict[str, int]:
+    """The workers that are other processes than before, once all are there."""
+    now = workers_of(app)
+    if now.keys() != before.keys():
+        return {}
+    return {name: pid for name, pid in now.items() if pid != before[name]}
+
+
+def workers_of(app: App) -> dict[str, int]:
+    """The process of each worker, by its name."""
+    found = {}
+    for pid in app.processes():
+        with suppress(OSError):  # it ended meanwhile
+            line = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")
+            if b"worker" in line and b"--name" in line:
+                found[line[line.index(b"--name") + 1].decode()] = pid
+    return found
 
 
 def test_a_long_script_is_not_taken_for_a_hang(kept: App) -> None:

@@ -13,10 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 
-from webapp.shop import shoppers
+from webapp.http.openapi.orders import OrderAdd
+from webapp.shop import pace, shoppers
+from webapp.shop.pace import Pace
 from webapp.shop.seed import FEATURED_IDS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -102,6 +105,24 @@ def test_the_rate_is_2_where_nobody_chose(tmp_path: Path) -> None:
 def test_a_chosen_rate_is_read_back(tmp_path: Path, rate: int) -> None:
     shoppers.write_rate(tmp_path, rate)
     assert shoppers.read_rate(tmp_path) == rate
+
+
+def test_orders_come_at_their_own_pace_and_not_while_shoppers_are_off(
+    tmp_path: Path,
+) -> None:
+    pace.write(tmp_path, Pace(orders_per_min=120))
+    assert shoppers.order_rate(tmp_path) == 2
+    shoppers.write_rate(tmp_path, 0)
+    assert shoppers.order_rate(tmp_path) == 0
+
+
+def test_each_order_is_one_that_the_api_takes_and_another() -> None:
+    rng = Random(7)
+    asked = [shoppers.order(rng) for _ in range(200)]
+    orders = [msgspec.json.decode(body or "", type=OrderAdd) for *_, body in asked]
+    assert {(method, path) for method, path, _ in asked} == {("POST", "/api/orders")}
+    assert len({order.idempotency_key for order in orders}) == 200
+    assert all(i.product_id not in FEATURED_IDS for o in orders for i in o.items)
 
 
 @pytest.mark.parametrize("rate", [-1, 3, 1_000])

@@ -6,9 +6,10 @@ are gone when it ends, however it ends.
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal, TypeVar
 
 import redis
@@ -184,7 +185,7 @@ class Replay:
         own.cause = f"{actor}: {', '.join(verb for verb, _ in sent) or text}"
         reply = shown(answer) if shown else _reply(own)
         own.verdict = tone(answer), reply
-        command = "; ".join(line for _, line in sent)
+        command = "; ".join(_counted(line for _, line in sent))
         n = len(self.steps) + 1
         self.steps.append(Step(n, actor, text, command, reply, tone(answer), own))
         return answer
@@ -204,6 +205,13 @@ def _sent(own: Recording) -> list[tuple[str, str]]:
     ]
     lines += [(q.at_us, (q.text.split()[0], q.text)) for q in own.sql]
     return [told for _, told in sorted(lines, key=lambda line: line[0])]
+
+
+def _counted(lines: Iterable[str]) -> Iterator[str]:
+    """Each line once, with how often it came in a row."""
+    for line, same in groupby(lines):
+        times = len(list(same))
+        yield f"{line} ({times} times)" if times > 1 else line
 
 
 def _reply(own: Recording) -> str:

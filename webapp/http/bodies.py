@@ -21,10 +21,9 @@ def parse(kind: type[T]) -> T:
 
 
 def _whole(body: Any) -> Any:
-    """JSON has one kind of number: 154.0 is the integer 154 in an object's fields."""
-    if not isinstance(body, dict):
-        return body
-    return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in body.items()
-    }
+    """JSON has one kind of number: 154.0 is the integer 154, wherever it stands."""
+    if isinstance(body, dict):
+        return {name: _whole(value) for name, value in body.items()}
+    if isinstance(body, list):
+        return [_whole(item) for item in body]
+    return int(body) if isinstance(body, float) and body.is_integer() else body

@@ -6,6 +6,7 @@ from webapp.http.errors import Problem
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_ENTRY = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 _LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9?][A-Za-z0-9/_.?=&%-]{0,200})?")
 LARGEST = 2**31 - 1
 
@@ -24,6 +25,13 @@ def name(text: str, *, what: str) -> str:
         raise Problem(
             400, "Not a name", f"{what}: letters, digits, - and _, at most 64 of them."
         )
+    return text
+
+
+def entry(text: str, *, what: str) -> str:
+    """The id of a stream's entry: milliseconds, a hyphen, a number."""
+    if not _ENTRY.fullmatch(text):
+        raise Problem(400, "Not an id", f"{what}: an id as in 1795385319442-0.")
     return text
 
 

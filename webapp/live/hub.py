@@ -5,7 +5,7 @@ A thread looks for new vitals while there is a socket, and ends with the last on
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -15,9 +15,10 @@ from webapp.live import vitals
 from webapp.live.feed import Feed
 from webapp.live.outbox import Message, Outbox, frame
 from webapp.live.vitals import VitalsNow
+from webapp.live.watch import Watch
 from webapp.settings import Settings
 
-TOPICS = frozenset({"vitals", "feed"})
+TOPICS = frozenset({"vitals", "feed", "streams"})
 
 _POLL_S = 0.25
 
@@ -32,12 +33,18 @@ class Hub:
     """
 
     def __init__(
-        self, settings: Settings, *, render: Callable[[VitalsNow], str], feed: Feed
+        self,
+        settings: Settings,
+        *,
+        render: Callable[[VitalsNow], str],
+        feed: Feed,
+        watches: Sequence[Watch] = (),
     ) -> None:
         self._file = settings.instance_path / vitals.FILE
         self._capacity = settings.threads // 2
         self._render = render
         self._feed = feed
+        self._watches = watches
         self._lock = threading.Lock()
         self._outboxes: set[Outbox] = set()
         self._latest: dict[str, bytes] = {}  # by topic
@@ -63,12 +70,17 @@ class Hub:
                 threading.Thread(target=self._run, name="hub", daemon=True).start()
         if "feed" in outbox.topics:
             self._feed.admit(outbox, after)
+        for watch in self._watches:
+            if watch.topic in outbox.topics:
+                watch.admit(outbox)
         return outbox
 
     def leave(self, outbox: Outbox) -> None:
         with self._lock:
             self._outboxes.discard(outbox)
         self._feed.leave(outbox)
+        for watch in self._watches:
+            watch.leave(outbox)
 
     def close(self) -> None:
         """Close every socket and take no more. A signal handler may call it.

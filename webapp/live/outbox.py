@@ -24,7 +24,7 @@ class FeedNow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     topic: str
     id: str  # grows with time within a topic
-    data: VitalsNow | FeedNow
+    data: VitalsNow | FeedNow | None = None
     html: str | None = None  # a fragment for htmx to swap
 
 

@@ -4,7 +4,7 @@ They mostly look at products, few of them often and many rarely, sometimes at a
 list, and now and then one sells out or is delivered, or somebody gets points. They
 leave the featured ones alone: a newcomer's first click there is a miss. One connection
 carries all of it: an app that is slower than the pace gets fewer requests, not more at
-once.
+once. Another one carries the orders, at the pace of the order pipeline's fader.
 """
 
 import json
@@ -16,20 +16,23 @@ from bisect import bisect
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from itertools import accumulate
 from pathlib import Path
 from random import Random
+from threading import Thread
 from urllib.parse import urlsplit
 
 from webapp.settings import Settings, from_environ
+from webapp.shop import pace
 from webapp.shop.assortment import CATEGORIES
 from webapp.shop.scores import SAMPLES, week_name
 from webapp.shop.seed import FEATURED_IDS, PRODUCTS
 
 RATES = (0, 2, 50)  # requests a second
 DEFAULT_RATE = 2
+
+Choose = Callable[[Random], tuple[str, str, str | None]]  # method, path and body
 
 _EDITS = 1 / 50  # share of the requests
 _SCORES = 1 / 50
@@ -68,12 +71,23 @@ def write_rate(instance: Path, rate: int) -> None:
     draft.replace(instance / "shoppers")
 
 
-def run(base_url: str, read_rate: Callable[[], int], stop: Callable[[], bool]) -> None:
-    """Send requests at the rate that `read_rate` says, until `stop`."""
-    rate, read_at = 0, 0.0
+def order_rate(instance: Path) -> float:
+    """Orders a second; shoppers who are off order nothing either."""
+    wanted = pace.read(instance).orders_per_min
+    return wanted / 60 if read_rate(instance) else 0.0
+
+
+def run(
+    base_url: str,
+    read_rate: Callable[[], float],
+    stop: Callable[[], bool],
+    ask: Choose = lambda rng: choose(rng),
+) -> None:
+    """Send what `ask` says at the rate that `read_rate` says, until `stop`."""
+    rate, read_at = 0.0, 0.0
     due = time.monotonic()
     backoff = _FIRST_BACKOFF_S
-    with closing(Shopper(base_url)) as shopper:
+    with closing(Shopper(base_url, ask)) as shopper:
         while not stop():
             now = time.monotonic()
             if now >= read_at:
@@ -93,17 +107,18 @@ def run(base_url: str, read_rate: Callable[[], int], stop: Callable[[], bool]) -
 class Shopper:
     """One connection to the shop, and what to do next on it."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, ask: Choose) -> None:
         parts = urlsplit(base_url)
         self._connection = HTTPConnection(
             parts.hostname or "", parts.port, timeout=_TIMEOUT_S
         )
         self._rng = Random()
+        self._ask = ask
         self._cookie = ""  # of a guest's session, once there was something to edit
 
     def visit(self) -> bool:
         """Make one request; false if the app is away or asks to come back later."""
-        method, path, body = choose(self._rng)
+        method, path, body = self._ask(self._rng)
         if method == "PATCH" and not self._cookie:
             method, path, body = "POST", "/api/session/guest", None
         try:
@@ -126,6 +141,16 @@ class Shopper:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def order(rng: Random) -> tuple[str, str, str | None]:
+    """One or two products, once."""
+    products = {rng.randint(FEATURED_IDS.stop, PRODUCTS) for _ in range(2)}
+    body = {
+        "items": [{"product_id": p, "quantity": rng.randint(1, 3)} for p in products],
+        "idempotency_key": f"{rng.getrandbits(64):016x}",
+    }
+    return "POST", "/api/orders", json.dumps(body)
 
 
 def choose(rng: Random) -> tuple[str, str, str | None]:
@@ -159,8 +184,14 @@ def main(settings: Settings) -> None:
     """Shop at the app of these settings until SIGTERM or SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    rate = partial(read_rate, settings.instance_path)
-    run(_base_url(settings), rate, stop=lambda: False)
+    url, instance = _base_url(settings), settings.instance_path
+    orders = Thread(
+        target=run,
+        args=(url, lambda: order_rate(instance), lambda: False, order),
+        daemon=True,
+    )
+    orders.start()
+    run(url, lambda: read_rate(instance), stop=lambda: False)
 
 
 def _base_url(settings: Settings) -> str:

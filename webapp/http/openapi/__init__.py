@@ -7,6 +7,7 @@ import msgspec
 from webapp.http.openapi import (
     categories,
     leaderboard,
+    orders,
     products,
     sessions,
     throttled,
@@ -15,7 +16,7 @@ from webapp.http.openapi import (
 from webapp.http.openapi.parts import Problem
 from webapp.http.tape import Receipt
 
-_PARTS = (products, categories, sessions, throttled, leaderboard, visitors)
+_PARTS = (products, categories, sessions, throttled, leaderboard, visitors, orders)
 
 
 def document() -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""A part of a page that changes by itself: looked at twice a second, for all alike."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from webapp.live.outbox import Message, Outbox, frame
+
+_EVERY_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Who looks at it, and the thread that looks for them while there is somebody.
+
+    `look` answers a fragment for htmx, and runs in that thread, with neither an app
+    context nor a request.
+    """
+
+    def __init__(self, topic: str, look: Callable[[], str]) -> None:
+        self.topic = topic
+        self._look = look
+        self._lock = threading.Lock()
+        self._outboxes: set[Outbox] = set()
+        self._running = False
+        self._trouble = ""
+
+    def admit(self, outbox: Outbox) -> None:
+        with self._lock:
+            self._outboxes.add(outbox)
+            if not self._running:
+                self._running = True
+                run = threading.Thread(target=self._run, name=self.topic, daemon=True)
+                run.start()
+
+    def leave(self, outbox: Outbox) -> None:
+        with self._lock:
+            self._outboxes.discard(outbox)
+
+    def _run(self) -> None:
+        last = ""
+        while self._is_wanted():
+            began = time.monotonic()
+            html = self._try()
+            if html and html != last:
+                self._tell(html)
+                last = html
+            time.sleep(max(_EVERY_S - (time.monotonic() - began), _EVERY_S / 5))
+
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            self._running = bool(self._outboxes)
+            return self._running
+
+    def _try(self) -> str:
+        """Nothing new while Redis is away: the status bar says that it is."""
+        try:
+            html = self._look()
+        except RedisError:
+            return ""
+        except Exception as error:  # the next look may be better
+            if repr(error) != self._trouble:
+                log.exception("%s cannot be shown", self.topic)
+            self._trouble = repr(error)
+            return ""
+        return "\n".join(line.strip() for line in html.splitlines())
+
+    def _tell(self, html: str) -> None:
+        ready = frame(Message(topic=self.topic, id=str(time.time_ns()), html=html))
+        with self._lock:
+            for outbox in self._outboxes:
+                outbox.put(ready)

@@ -1,0 +1,1 @@
+"""Streams: a bounded log, consumer groups that lose nothing, and dead letters."""

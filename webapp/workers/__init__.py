@@ -1,0 +1,1 @@
+"""The processes that handle orders, and who keeps them running."""
