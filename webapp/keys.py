@@ -59,6 +59,24 @@ LEASE = Family(
     ttl_ms=10_000,
     role="cache",
 )
+LOAD_FENCE = Family(
+    page="catalog",
+    part="fence",
+    group="product id",
+    type="string",
+    holds="the number of the last lock to load this product under",
+    ttl_ms=60_000,
+    role="cache",
+)
+LOAD_WAKE = Family(
+    page="catalog",
+    part="wake",
+    group="product id",
+    type="list",
+    holds="a wake-up for one who waits until another has loaded",
+    ttl_ms=10_000,
+    role="cache",
+)
 LIST = Family(
     page="catalog",
     part="list",
@@ -93,6 +111,16 @@ LAB = Family(
     rest="name",
     type="string",
     holds="scratch values of Break it",
+    ttl_ms=60_000,
+    role="cache",
+)
+LAB_WAKE = Family(
+    page="catalog",
+    part="lab-wake",
+    group="run id",
+    rest="name",
+    type="list",
+    holds="scratch wake-ups of Break it",
     ttl_ms=60_000,
     role="cache",
 )
@@ -448,10 +476,13 @@ AUDIT = Family(
 FAMILIES: tuple[Family, ...] = (
     PRODUCT,
     LEASE,
+    LOAD_FENCE,
+    LOAD_WAKE,
     LIST,
     TAG,
     FILTER,
     LAB,
+    LAB_WAKE,
     SESSION,
     USER_SESSIONS,
     CODE,
