@@ -298,8 +298,9 @@ def test_a_waiter_is_woken_by_the_store_and_asks_once_more(
         assert first.result(20).outcome == "miss"
         assert second.result(20) == Read(b"row", "hit")
     names = [command.args[0] for trip in own.trips for command in trip.commands]
-    assert names[0] == names[-1] == "EVALSHA"
-    assert set(names[1:-1]) >= {"BLPOP"}
+    sent = [name for name in names if name != "HELLO"]
+    assert sent[0] == sent[-1] == "EVALSHA"
+    assert sent[-2] == "BLPOP"
     assert own.trips[-2].commands[0].reply is not None  # woken, not out of patience
 
 
@@ -599,8 +600,9 @@ def test_a_poisoned_value_is_removed_and_loaded_anew(
 
 @each_method
 def test_a_key_of_another_type_is_removed(redis_client: redis.Redis, name: str) -> None:
-    for key in (ENTRY.value, *dataclasses.astuple(ENTRY.lock)):
-        redis_client.delete(ENTRY.value)
+    names = ENTRY.value, *dataclasses.astuple(ENTRY.lock)
+    for key in names:
+        redis_client.delete(*names)
         redis_client.hset(key, "price_cents", "4850")
         redis_client.pexpire(key, 50)
         assert read_row(METHODS[name](), redis_client, Database()).value == KETTLE
