@@ -162,6 +162,29 @@ BLOOM_FILTER = Words(
     ),
 )
 
+STAMPEDE = Words(
+    lead=(
+        "When a popular value ends, all who want it miss at once. Whoever comes first "
+        "takes a lock and loads. The others wait until the value is stored, or are "
+        "served an old one meanwhile."
+    ),
+    use=(
+        "single flight: one process is enough, or a load for each does no harm",
+        "lock: one load among all processes",
+        "stale while revalidate: an old value is better than waiting",
+        "early expiry: a value is read again and again, and no lock is wanted",
+    ),
+    costs=(
+        "who waits holds a thread, and a connection to Redis",
+        "a load that takes longer than the wait is still a stampede",
+        "an old value for a while, or a load more than needed",
+    ),
+    avoid=(
+        "the load is quick, or its value is rarely wanted by two at once",
+        "every read must see the last write",
+    ),
+)
+
 SESSION_STORE = Words(
     lead=(
         "The browser holds a random id and nothing else. Who it stands for lies in "

@@ -51,13 +51,14 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
     with budget.limited_to(_RUN_DEADLINE_S):
-        outcome = experiment.run(_bench(family), **controls)
+        outcome = experiment.run(bench(family), **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
     _name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)
 
 
-def _bench(family: Family) -> Bench:
+def bench(family: Family) -> Bench:
+    """What an experiment with scratch keys of this family may use."""
     extensions = current_app.extensions
     clients: Clients = extensions["clients"]
     client = clients.cache if family.role == "cache" else clients.durable

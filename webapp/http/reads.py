@@ -28,6 +28,7 @@ def product(product_id: int, *, variant: str) -> Read[ProductPage]:
         "cache-aside": catalog().product,
         "write-through": catalog().product,
         "tag-invalidation": catalog().tagged_product,
+        "stampede": catalog().protected_product,
         "bloom-filter": catalog().filtered_product,
     }
     read = ways[variant](product_id)

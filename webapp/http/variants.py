@@ -8,12 +8,14 @@ from flask import request
 
 import webapp.patterns.bloom_filter as bloom_filter
 import webapp.patterns.cache_aside as cache_aside
+import webapp.patterns.stampede as stampede
 import webapp.patterns.tag_invalidation as tag_invalidation
 import webapp.patterns.write_through as write_through
 from webapp import words
 from webapp.experiments import Experiment
 from webapp.experiments.bloom_filter import EXPERIMENTS as OF_BLOOM_FILTER
 from webapp.experiments.cache_aside import EXPERIMENTS as OF_CACHE_ASIDE
+from webapp.experiments.stampede import EXPERIMENTS as OF_STAMPEDE
 from webapp.experiments.tag_invalidation import EXPERIMENTS as OF_TAG_INVALIDATION
 from webapp.experiments.write_through import EXPERIMENTS as OF_WRITE_THROUGH
 from webapp.http import sources
@@ -78,6 +80,20 @@ VARIANTS: tuple[Variant, ...] = (
             ),
             _READING,
             *_SCRIPTS,
+        ),
+    ),
+    Variant(
+        name="stampede",
+        label="Stampede protection",
+        lede="Stampede protection: when a popular value ends, many miss it at once, "
+        "and few of them load it.",
+        note="Each product here is loaded under a lock; the others who miss it wait.",
+        words=words.STAMPEDE,
+        experiments=OF_STAMPEDE,
+        files=(
+            sources.python(Path(stampede.__file__), start="class Unprotected"),
+            sources.lua("stampede/fetch"),
+            sources.lua("stampede/store"),
         ),
     ),
     Variant(

@@ -17,8 +17,10 @@ from sqlalchemy import Engine
 
 from webapp import keys
 from webapp.connection.roles import Clients
+from webapp.patterns import stampede
 from webapp.patterns.bloom_filter import BloomFilter
 from webapp.patterns.cache_aside import CacheAside, Entry, Read
+from webapp.patterns.distributed_lock import LockKeys
 from webapp.patterns.tag_invalidation import Tag, TagInvalidation
 from webapp.patterns.write_through import WriteThrough, Written
 from webapp.shop import outbox, queries
@@ -50,6 +52,7 @@ class Catalog:
         self.aside = CacheAside()
         self.tagged = TagInvalidation(self.aside)
         self.through = WriteThrough(self.aside)
+        self.flight = stampede.LockedFlight()
         self.static = CacheAside(ttl_ms=keys.DAY_MS)
         self.known = BloomFilter.sized(PRODUCTS, error_rate=0.01)
         self.filter_key = keys.key(namespace, keys.FILTER, "products")
@@ -63,6 +66,15 @@ class Catalog:
 
     def entry(self, product_id: int) -> Entry:
         return _entry(self._namespace, product_id)
+
+    def locked_entry(self, product_id: int) -> stampede.Entry:
+        """The same copy; its lease is the lock, so a write takes that away, too."""
+        own = self.entry(product_id)
+        fence, wake = (
+            keys.key(self._namespace, family, product_id)
+            for family in (keys.LOAD_FENCE, keys.LOAD_WAKE)
+        )
+        return stampede.Entry(own.value, LockKeys(own.lease, fence, wake))
 
     def tag(self, slug: str) -> Tag:
         """A category's tag; its members are product ids."""
@@ -110,6 +122,19 @@ class Catalog:
         if known is False:
             return Read(None, "hit")
         return self.product(product_id)
+
+    def protected_product(self, product_id: int) -> Read[queries.ProductPage]:
+        """The same, but of all who miss at once only one loads."""
+        answer = stampede.read(
+            self.flight,
+            self.cache,
+            self.locked_entry(product_id),
+            load=lambda: self._load(product_id),
+            encode=msgspec.json.encode,
+            decode=lambda payload: _decoded(payload, queries.ProductPage),
+        )
+        outcome = "hit" if answer.outcome == "stale" else answer.outcome
+        return Read(answer.value, outcome)
 
     def edit(
         self,

@@ -12,6 +12,7 @@ from webapp import keys
 from webapp.connection import recorder
 from webapp.http import (
     activity,
+    crowds,
     delivery,
     edits,
     ids,
@@ -130,6 +131,24 @@ def become_guest(product_id: str) -> Response:
     return _respond(variants.chosen(), row, signed_in=True)
 
 
+@bp.post("/readers")
+def read_at_once() -> Response:
+    """Many readers of one value, by one method or by all: their timelines."""
+    variant = variants.chosen()
+    ran = crowds.run(request.form)
+    if delivery.is_htmx():
+        recordings = [own for one in ran.runs for own in one.recordings]
+        html = delivery.fragment(
+            "catalog/_readers.html",
+            recordings=recordings,
+            kept={"variant": variant.in_url},
+            crowd=ran.crowd,
+            picture=ran.picture,
+        )
+        return make_response(html)
+    return _respond(variant, None, crowd=ran.crowd, picture=ran.picture)
+
+
 @bp.get("/keys")
 def show_keys() -> str:
     """The keys of the products on the page, with their TTLs."""
@@ -203,6 +222,8 @@ def _context(
         "next_after": rows[_PER_PAGE - 1].id if len(rows) > _PER_PAGE else None,
         "after": after,
         "kept": {"variant": variant.in_url, "category": slug, "after": after or None},
+        "crowd": crowds.Crowd(),
+        "picture": None,
         "experiments": variant.experiments,
         "outcomes": {},
         "words": variant.words,
