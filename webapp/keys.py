@@ -104,6 +104,35 @@ FILTER = Family(
     ttl_ms=DAY_MS,
     role="cache",
 )
+RESPONSE = Family(
+    page="catalog",
+    part="response",
+    group="route",
+    rest="hash of the parameters",
+    type="string",
+    holds="an answer of the API, after the generation it was made under",
+    ttl_ms=5 * 60_000 + 30_000,
+    role="cache",
+)
+RESPONSE_LEASE = Family(
+    page="catalog",
+    part="response-lease",
+    group="route",
+    rest="hash of the parameters",
+    type="string",
+    holds="the random token that all who compute an answer now share",
+    ttl_ms=10_000,
+    role="cache",
+)
+GENERATION = Family(
+    page="catalog",
+    part="generation",
+    group="route",
+    type="string",
+    holds="a random token; a write deletes it, and no older answer counts",
+    ttl_ms=HOUR_MS,
+    role="cache",
+)
 LAB = Family(
     page="catalog",
     part="lab",
@@ -481,6 +510,9 @@ FAMILIES: tuple[Family, ...] = (
     LIST,
     TAG,
     FILTER,
+    RESPONSE,
+    RESPONSE_LEASE,
+    GENERATION,
     LAB,
     LAB_WAKE,
     SESSION,

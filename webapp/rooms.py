@@ -26,6 +26,7 @@ PAGES: tuple[Page, ...] = (
             "write_through",
             "tag_invalidation",
             "stampede",
+            "response_cache",
             "bloom_filter",
         ),
     ),

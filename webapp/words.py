@@ -185,6 +185,28 @@ STAMPEDE = Words(
     ),
 )
 
+RESPONSE_CACHE = Words(
+    lead=(
+        "An endpoint's answer is kept under its route and its known parameters, "
+        "sorted. Who has it already says so with its ETag, and gets 304 and no body. "
+        "An edit makes all answers of the route void at once."
+    ),
+    use=(
+        "many ask the same endpoint the same question",
+        "an answer is dear to make, and the same for everyone",
+        "clients ask again and again whether something has changed",
+    ),
+    costs=(
+        "one key for each set of parameters that is asked for",
+        "an edit voids answers that it did not touch, too",
+        "a hit still sends the body, unless the client sends its ETag",
+    ),
+    avoid=(
+        "the answer depends on who asks",
+        "hardly anyone asks for the same parameters twice",
+    ),
+)
+
 SESSION_STORE = Words(
     lead=(
         "The browser holds a random id and nothing else. Who it stands for lies in "

@@ -7,6 +7,7 @@ from webapp.experiments.stampede_lab import LEFT_MS, Ran
 
 WIDTH, HEIGHT = 600, 96
 _TICKS = 4
+_ROUND_US = 25_000  # what the time between two ticks is a multiple of
 _GAP = 0.2  # of a reader's height, between two bars
 _ANSWER = 3.0  # the width of the mark where a reader is answered
 _LEAST = 1.5  # of a bar, to be seen
@@ -39,8 +40,9 @@ class Picture:
 
 def picture(runs: Sequence[Ran]) -> Picture:
     """All of them on one axis, from the first reader to the end of the last load."""
-    span_us = max(run.ended_us for run in runs)
-    times = [span_us * n // _TICKS for n in range(_TICKS + 1)]
+    tick_us = -(-max(run.ended_us for run in runs) // (_TICKS * _ROUND_US)) * _ROUND_US
+    span_us = tick_us * _TICKS
+    times = range(0, span_us + 1, tick_us)
     return Picture(
         lanes=[_lane(run, span_us) for run in runs],
         readers=len(runs[0].readers),

@@ -16,9 +16,9 @@ Keys
     lock    the three keys of a distributed lock: who loads. In one slot with the value.
 
 Commands (each a round trip)
-    hit       GET; LockedFlight EVALSHA fetch; the last two MULTI GET, PTTL; all O(1)
+    hit       GET; LockedFlight EVALSHA fetch; the last two GET with PTTL; all O(1)
     load      GET, SET PX; SingleFlight GET, GET, SET PX; LockedFlight EVALSHA fetch,
-              EVALSHA store; the refresher acquire, MULTI GET, PTTL, EVALSHA store
+              EVALSHA store; a refresher acquire, GET with PTTL, EVALSHA store
     wait      LockedFlight EVALSHA fetch, BLPOP, EVALSHA fetch: a store wakes one who
               waits, who wakes the next; SingleFlight none
 
@@ -380,11 +380,15 @@ def _read(method: Method, client: redis.Redis, entry: Entry, load: Load) -> Read
 
 
 def _look(client: redis.Redis, entry: Entry) -> tuple[bytes | None, int]:
-    """The payload, and the ms that are left of it (one MULTI)."""
-    with client.pipeline(transaction=True) as multi:
-        multi.get(entry.value)
-        multi.pttl(entry.value)
-        payload, left_ms = multi.execute()
+    """The payload, and the ms that are left of it (one pipeline).
+
+    A value that is stored in between has more time left than the one that was read:
+    that one is served once more, which does no harm.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.get(entry.value)
+        pipeline.pttl(entry.value)
+        payload, left_ms = pipeline.execute()
     return payload, int(left_ms)
 
 

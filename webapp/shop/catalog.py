@@ -6,7 +6,7 @@ be mixed. A copy that was registered with its category says so: only that one wi
 for who relies on the category being invalidated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from webapp.patterns import stampede
 from webapp.patterns.bloom_filter import BloomFilter
 from webapp.patterns.cache_aside import CacheAside, Entry, Read
 from webapp.patterns.distributed_lock import LockKeys
+from webapp.patterns.response_cache import Answer, Names, ResponseCache, digest
 from webapp.patterns.tag_invalidation import Tag, TagInvalidation
 from webapp.patterns.write_through import WriteThrough, Written
 from webapp.shop import outbox, queries
@@ -53,6 +54,7 @@ class Catalog:
         self.tagged = TagInvalidation(self.aside)
         self.through = WriteThrough(self.aside)
         self.flight = stampede.LockedFlight()
+        self.answers = ResponseCache()
         self.static = CacheAside(ttl_ms=keys.DAY_MS)
         self.known = BloomFilter.sized(PRODUCTS, error_rate=0.01)
         self.filter_key = keys.key(namespace, keys.FILTER, "products")
@@ -186,6 +188,29 @@ class Catalog:
             decode=lambda payload: _decoded(payload, tuple[queries.Category, ...]),
         )
 
+    def answer_names(self, digest: str) -> Names:
+        """The keys of the product list that parameters with this digest ask for."""
+        answer, lease = (
+            keys.key(self._namespace, family, "products", digest)
+            for family in (keys.RESPONSE, keys.RESPONSE_LEASE)
+        )
+        return Names(_lists(self._namespace), answer, lease)
+
+    def listed(
+        self,
+        parameters: Mapping[str, str | int | None],
+        *,
+        compute: Callable[[], bytes],
+        kind: type,
+    ) -> Answer:
+        """A page of products as the API answers it; an edit makes all pages void."""
+        return self.answers.read(
+            self.cache,
+            self.answer_names(digest(parameters)),
+            compute=compute,
+            check=lambda body: _decoded(body, kind),
+        )
+
     def replay_outbox(self, client: redis.Redis) -> int:
         """Delete the copies that writers could not see to; returns how many."""
         return replay_outbox(self.engine, client, self._namespace)
@@ -198,13 +223,14 @@ class Catalog:
         price_cents: int | None,
         stock: int | None,
     ) -> Edited | None:
-        """Commit the row with its outbox record, then renew the copy."""
+        """Commit the row with its outbox record, void the lists, renew the copy."""
         change = queries.edit_product(
             self.engine, product_id, price_cents=price_cents, stock=stock
         )
         if change is None:
             return None
         try:
+            self.answers.void(self.cache, _lists(self._namespace))
             copy = renew()
         except (RedisError, DatabaseBusy):
             return Edited(change.product, copy=None)
@@ -230,9 +256,10 @@ class Catalog:
 
 def replay_outbox(engine: Engine, client: redis.Redis, namespace: str) -> int:
     """Delete what leftover records name. Raises RedisError; what is left stays."""
-    pattern = CacheAside()
+    pattern, answers = CacheAside(), ResponseCache()
 
     def invalidate(product_id: int) -> None:
+        answers.void(client, _lists(namespace))
         pattern.invalidate(client, _entry(namespace, product_id))
 
     return outbox.replay(engine, invalidate)
@@ -243,6 +270,11 @@ def _entry(namespace: str, product_id: int) -> Entry:
         value=keys.key(namespace, keys.PRODUCT, product_id),
         lease=keys.key(namespace, keys.LEASE, product_id),
     )
+
+
+def _lists(namespace: str) -> str:
+    """The generation of all pages of products."""
+    return keys.key(namespace, keys.GENERATION, "products")
 
 
 def _encode_registered(page: queries.ProductPage) -> bytes:
