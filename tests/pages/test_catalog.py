@@ -449,9 +449,7 @@ def test_one_crowd_at_a_time(client: FlaskClient) -> None:
     assert answer.headers["Retry-After"]
 
 
-def test_a_crowd_without_redis_is_503(
-    client: FlaskClient, redis_down: None
-) -> None:
+def test_a_crowd_without_redis_is_503(client: FlaskClient, redis_down: None) -> None:
     answer = _crowd(client)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]

@@ -168,12 +168,16 @@ class SingleFlight:
 
 @dataclass(frozen=True)
 class LockedFlight:
-    """One load among all processes. The lock ends before who waits for it gives up."""
+    """One load among all processes.
+
+    The lock of one who was killed ends while there is time for another to load, before
+    those who wait give up.
+    """
 
     ttl_ms: int = 3_600_000
     wait_ms: int = 1_000
     lock: DistributedLock = field(
-        default_factory=lambda: DistributedLock(ttl_ms=900, keep_ms=60_000)
+        default_factory=lambda: DistributedLock(ttl_ms=500, keep_ms=60_000)
     )
 
     def read(self, client: redis.Redis, entry: Entry, *, load: Load) -> Read:
