@@ -73,6 +73,7 @@ MISSING = b"null"  # the payload of a row that does not exist
 
 _MISSING_TTL_MS = 30_000
 _JITTER = 0.10  # TTLs are longer by up to this share, so they end apart
+_BEAT_S = 0.05  # how often a lock is looked after
 _LISTEN_MS = 250  # for one BLPOP; a wake-up that was lost costs no more
 
 _fetch = load_script("stampede/fetch")
@@ -202,7 +203,10 @@ class LockedFlight:
     ) -> Read:
         """Load under a lock that is held, store, and give it back (one script)."""
         try:
-            with self._extended(client, entry, lease):
+            with _keeper.keeping(
+                lambda: self._extend(client, entry, lease),
+                every_s=self.lock.ttl_ms / 3000,
+            ):
                 payload = load()
         except BaseException:
             with suppress(RedisError):
@@ -234,24 +238,56 @@ class LockedFlight:
             return bool(_store(client, keys, [lease.token, payload, *ttls_ms]))
         return False
 
+    def _extend(self, client: redis.Redis, entry: Entry, lease: Lease) -> None:
+        with suppress(RedisError, LockNotOwned):  # there is time for another try
+            self.lock.extend(client, entry.lock, lease)
+
+
+class _Keeper:
+    """Does something for each load that takes long: in one thread for all of them."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._kept: dict[object, tuple[float, float, Callable[[], None]]] = {}
+        self._thread: threading.Thread | None = None
+
     @contextmanager
-    def _extended(
-        self, client: redis.Redis, entry: Entry, lease: Lease
-    ) -> Iterator[None]:
-        """Extend the lock while its holder works: only who is gone loses it."""
-        over = threading.Event()
-
-        def extend() -> None:
-            with suppress(LockNotOwned):
-                while not over.wait(self.lock.ttl_ms / 3000):
-                    with suppress(RedisError):  # there is time for another try
-                        self.lock.extend(client, entry.lock, lease)
-
-        _in_a_thread(extend)
+    def keeping(self, extend: Callable[[], None], *, every_s: float) -> Iterator[None]:
+        """Call `extend` again and again while the block runs, on the caller's tape."""
+        run, own = contextvars.copy_context().run, object()
+        with self._mutex:
+            due = time.monotonic() + every_s
+            self._kept[own] = due, every_s, lambda: run(extend)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
         try:
             yield
         finally:
-            over.set()
+            with self._mutex:
+                del self._kept[own]
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_BEAT_S)
+            for extend in self._due():
+                extend()
+            with self._mutex:
+                if not self._kept:
+                    self._thread = None
+                    return
+
+    def _due(self) -> list[Callable[[], None]]:
+        now = time.monotonic()
+        with self._mutex:
+            due = [own for own, (at, _, _) in self._kept.items() if at <= now]
+            for own in due:
+                _, every_s, extend = self._kept[own]
+                self._kept[own] = now + every_s, every_s, extend
+            return [self._kept[own][2] for own in due]
+
+
+_keeper = _Keeper()
 
 
 @dataclass(frozen=True)
