@@ -59,6 +59,24 @@ LEASE = Family(
     ttl_ms=10_000,
     role="cache",
 )
+LOAD_FENCE = Family(
+    page="catalog",
+    part="fence",
+    group="product id",
+    type="string",
+    holds="the number of the last lock to load this product under",
+    ttl_ms=60_000,
+    role="cache",
+)
+LOAD_WAKE = Family(
+    page="catalog",
+    part="wake",
+    group="product id",
+    type="list",
+    holds="a wake-up for one who waits until another has loaded",
+    ttl_ms=10_000,
+    role="cache",
+)
 LIST = Family(
     page="catalog",
     part="list",
@@ -86,6 +104,35 @@ FILTER = Family(
     ttl_ms=DAY_MS,
     role="cache",
 )
+RESPONSE = Family(
+    page="catalog",
+    part="response",
+    group="route",
+    rest="hash of the parameters",
+    type="string",
+    holds="an answer of the API, after the generation it was made under",
+    ttl_ms=5 * 60_000 + 30_000,
+    role="cache",
+)
+RESPONSE_LEASE = Family(
+    page="catalog",
+    part="response-lease",
+    group="route",
+    rest="hash of the parameters",
+    type="string",
+    holds="the random token that all who compute an answer now share",
+    ttl_ms=10_000,
+    role="cache",
+)
+GENERATION = Family(
+    page="catalog",
+    part="generation",
+    group="route",
+    type="string",
+    holds="a random token; a write deletes it, and no older answer counts",
+    ttl_ms=HOUR_MS,
+    role="cache",
+)
 LAB = Family(
     page="catalog",
     part="lab",
@@ -93,6 +140,16 @@ LAB = Family(
     rest="name",
     type="string",
     holds="scratch values of Break it",
+    ttl_ms=60_000,
+    role="cache",
+)
+LAB_WAKE = Family(
+    page="catalog",
+    part="lab-wake",
+    group="run id",
+    rest="name",
+    type="list",
+    holds="scratch wake-ups of Break it",
     ttl_ms=60_000,
     role="cache",
 )
@@ -566,10 +623,16 @@ AUDIT = Family(
 FAMILIES: tuple[Family, ...] = (
     PRODUCT,
     LEASE,
+    LOAD_FENCE,
+    LOAD_WAKE,
     LIST,
     TAG,
     FILTER,
+    RESPONSE,
+    RESPONSE_LEASE,
+    GENERATION,
     LAB,
+    LAB_WAKE,
     SESSION,
     USER_SESSIONS,
     CODE,

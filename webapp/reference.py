@@ -99,7 +99,7 @@ TTLS = (
         "API response cache",
         "5 to 15 min",
         ("catalog:response",),
-        "Five minutes: what a list may lag behind without anybody minding.",
+        "Five minutes and up to 10 % more. An edit makes all answers void at once.",
     ),
     SuggestedTtl(
         "Rate-limit window",
@@ -180,7 +180,7 @@ ANTI_PATTERNS = (
         "No stampede handling",
         "Thundering herd on a cold start",
         "Locks or probabilistic early expiry",
-        "Who misses while another loads shares the lease, and cannot store stale data.",
+        "One loads under a lock, and the others wait; four more ways are beside it.",
         "catalog",
     ),
     AntiPattern(

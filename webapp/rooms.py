@@ -21,7 +21,14 @@ PAGES: tuple[Page, ...] = (
         title="Catalog cache",
         use="Cache-aside, write-through, tags",
         group="Patterns",
-        rooms=("cache_aside", "write_through", "tag_invalidation", "bloom_filter"),
+        rooms=(
+            "cache_aside",
+            "write_through",
+            "tag_invalidation",
+            "stampede",
+            "response_cache",
+            "bloom_filter",
+        ),
     ),
     Page(
         name="sessions",

@@ -162,6 +162,51 @@ BLOOM_FILTER = Words(
     ),
 )
 
+STAMPEDE = Words(
+    lead=(
+        "When a popular value ends, all who want it miss at once. Whoever comes first "
+        "takes a lock and loads. The others wait until the value is stored, or are "
+        "served an old one meanwhile."
+    ),
+    use=(
+        "single flight: one process is enough, or a load for each does no harm",
+        "lock: one load among all processes",
+        "stale while revalidate: an old value is better than waiting",
+        "early expiry: a value is read again and again, and no lock is wanted",
+    ),
+    costs=(
+        "who waits holds a thread, and a connection to Redis",
+        "a load that takes longer than the wait is still a stampede",
+        "an old value for a while, or a load more than needed",
+    ),
+    avoid=(
+        "the load is quick, or its value is rarely wanted by two at once",
+        "every read must see the last write",
+    ),
+)
+
+RESPONSE_CACHE = Words(
+    lead=(
+        "An endpoint's answer is kept under its route and its known parameters, "
+        "sorted. Who has it already says so with its ETag, and gets 304 and no body. "
+        "An edit makes all answers of the route void at once."
+    ),
+    use=(
+        "many ask the same endpoint the same question",
+        "an answer is dear to make, and the same for everyone",
+        "clients ask again and again whether something has changed",
+    ),
+    costs=(
+        "one key for each set of parameters that is asked for",
+        "an edit voids answers that it did not touch, too",
+        "a hit still sends the body, unless the client sends its ETag",
+    ),
+    avoid=(
+        "the answer depends on who asks",
+        "hardly anyone asks for the same parameters twice",
+    ),
+)
+
 SESSION_STORE = Words(
     lead=(
         "The browser holds a random id and nothing else. Who it stands for lies in "

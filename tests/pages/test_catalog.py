@@ -8,6 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from webapp.experiments import stampede_lab
+from webapp.experiments.stampede_lab import TITLES
 from webapp.http.variants import EXPERIMENTS
 from webapp.shop import outbox
 
@@ -76,7 +78,10 @@ def test_an_edit_deletes_value_and_lease_and_shows_the_new_price(
     form = {"price": "39.95", "stock": "7"}
     page = guest.post("/catalog/1042", data=form, headers=HTMX).text
     assert _verdict(page) == "invalidated"
-    assert _sent(page) == ["DEL rpl:catalog:product:{1042} rpl:catalog:lease:{1042}"]
+    assert _sent(page) == [
+        "DEL rpl:catalog:generation:{products}",
+        "DEL rpl:catalog:product:{1042} rpl:catalog:lease:{1042}",
+    ]
     assert "39.95" in page
     after = client.get("/catalog/1042")
     assert after.headers["X-Cache"] == "miss"
@@ -254,15 +259,15 @@ def test_an_unknown_variant_is_404(client: FlaskClient) -> None:
     assert client.get("/catalog/1042?variant=write-back").status_code == 404
 
 
-def test_write_through_stores_the_new_page_in_one_round_trip(
+def test_write_through_voids_the_lists_and_stores_the_new_page_in_one_step(
     client: FlaskClient, guest: FlaskClient
 ) -> None:
     url = "/catalog/1042?variant=write-through"
     client.get(url)
     page = guest.post(url, data=_form(), headers=HTMX).text
     assert _verdict(page) == "stored"
-    assert len(_sent(page)) == 1
-    assert "rpl:catalog:product:{1042} rpl:catalog:lease:{1042} 2 " in _sent(page)[0]
+    assert len(_sent(page)) == 2
+    assert "rpl:catalog:product:{1042} rpl:catalog:lease:{1042} 2 " in _sent(page)[1]
     after = client.get(url)
     assert after.headers["X-Cache"] == "hit"
     assert "39.95" in after.text
@@ -378,3 +383,177 @@ def test_the_filter_denies_an_unknown_id_without_a_query(client: FlaskClient) ->
     assert _verdict(denied.text) == "not there"
     assert [line.split()[0] for line in _cli(denied.text).splitlines()] == ["BITFIELD"]
     assert "Ask for product" in client.get("/catalog?variant=bloom-filter").text
+
+
+# Stampede protection
+
+
+def test_a_product_is_loaded_under_a_lock(client: FlaskClient) -> None:
+    url = "/catalog/1042?variant=stampede"
+    first, second = client.get(url), client.get(url)
+    assert (_verdict(first.text), _verdict(second.text)) == ("miss", "hit")
+    sent = _sent(first.text)
+    assert [line.split()[0] for line in sent] == ["EVALSHA", "EVALSHA"]
+    assert "rpl:catalog:lease:{1042} rpl:catalog:fence:{1042}" in sent[0]
+
+
+def test_the_keys_of_the_lock_are_shown(client: FlaskClient) -> None:
+    client.get("/catalog/1042?variant=stampede")
+    part = client.get("/catalog/keys?ids=1042&variant=stampede", headers=HTMX).text
+    assert 'data-key="rpl:catalog:fence:{1042}"' in part
+
+
+def _crowd(client: FlaskClient, **form: str) -> Any:
+    url = "/catalog/readers?variant=stampede"
+    return client.post(url, data={"readers": "10"} | form, headers=HTMX)
+
+
+def test_readers_at_once_are_drawn_and_two_of_them_are_on_the_tape(
+    client: FlaskClient,
+) -> None:
+    part = _crowd(client, method="lock").text
+    assert part.count('class="lane"') == 1
+    assert re.search(r"Lock: 10 readers, 1 load, half of them wait at most", part)
+    assert len(_receipts(part)) == 3  # one who loads, one who does not, and tidying
+    assert "Tidy up: Readers at once" in part
+
+
+def test_run_all_draws_the_five_methods_beside_each_other(client: FlaskClient) -> None:
+    part = _crowd(client, all="1").text
+    titles = re.findall(r'<div class="lane">\s*<div>\s*<h3>([^<]+)', part)
+    assert titles == list(TITLES.values())
+    assert part.count('<th scope="row">') == 5
+
+
+def test_without_htmx_a_run_is_a_whole_page(client: FlaskClient) -> None:
+    url = "/catalog/readers?variant=stampede"
+    page = client.post(url, data={"readers": "10", "method": "flight"}).text
+    assert "<html" in page
+    assert page.count('class="lane"') == 1
+    assert '<option value="flight" selected>' in page
+
+
+@pytest.mark.parametrize(
+    "form", [{"method": "luck"}, {"readers": "5"}, {"readers": "201"}, {"readers": "x"}]
+)
+def test_a_crowd_out_of_bounds_is_refused(
+    client: FlaskClient, form: dict[str, str]
+) -> None:
+    assert _crowd(client, **form).status_code == 400
+
+
+def test_one_crowd_at_a_time(client: FlaskClient) -> None:
+    with stampede_lab._busy:
+        answer = _crowd(client)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+
+
+def test_a_crowd_without_redis_is_503(client: FlaskClient, redis_down: None) -> None:
+    answer = _crowd(client)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+
+
+# The response cache
+
+
+def test_the_second_answer_of_a_list_is_a_hit_with_the_same_etag(
+    client: FlaskClient,
+) -> None:
+    first, second = (client.get("/api/products?limit=3") for _ in range(2))
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("miss", "hit")
+    assert first.data == second.data
+    assert first.headers["ETag"] == second.headers["ETag"]
+    assert not first.headers["ETag"].startswith("W/")
+    assert "no-cache" in first.headers["Cache-Control"]
+
+
+def test_who_has_the_answer_gets_304_and_no_body(client: FlaskClient) -> None:
+    etag = client.get("/api/products?limit=3").headers["ETag"]
+    own = {"If-None-Match": f'"other", {etag}'}
+    answer = client.get("/api/products?limit=3", headers=own)
+    assert (answer.status_code, answer.data) == (304, b"")
+    assert answer.headers["ETag"] == etag
+    assert answer.headers["X-Cache"] == "hit"
+    other = client.get("/api/products?limit=4", headers=own)
+    assert other.status_code == 200
+
+
+def test_order_defaults_and_unknown_parameters_make_no_other_key(
+    app: Flask, client: FlaskClient
+) -> None:
+    for query in (
+        "category=kitchen&limit=20",
+        "limit=20&category=kitchen",
+        "category=kitchen&after=0&utm=x",
+        "category=kitchen&category=lighting",
+    ):
+        client.get(f"/api/products?{query}")
+    cache = app.extensions["clients"].cache
+    assert len(cache.keys("*catalog:response:*")) == 1
+
+
+def test_an_edit_voids_every_list(client: FlaskClient, guest: FlaskClient) -> None:
+    url = "/api/products?after=1041&limit=1"
+    before = client.get(url)
+    client.get("/api/products?category=kitchen")
+    guest.patch("/api/products/1042", json={"price_cents": 4321})
+    after = client.get(url, headers={"If-None-Match": before.headers["ETag"]})
+    assert after.status_code == 200
+    assert after.headers["X-Cache"] == "miss"
+    assert after.json["items"][0]["price_cents"] == 4321
+    other = client.get("/api/products?category=kitchen")
+    assert other.headers["X-Cache"] == "miss"
+
+
+def test_a_list_with_its_receipt_has_no_etag(client: FlaskClient) -> None:
+    client.get("/api/products?limit=3")
+    taped = client.get("/api/products?limit=3", headers={"X-Tape": "1"})
+    assert taped.headers["X-Cache"] == "hit"
+    assert "ETag" not in taped.headers
+    assert taped.json["tape"]["round_trips"] == 1
+    assert taped.json["data"] == client.get("/api/products?limit=3").json
+
+
+def test_without_redis_a_list_comes_from_the_database(
+    client: FlaskClient, redis_down: None
+) -> None:
+    answer = client.get("/api/products?limit=3")
+    assert answer.headers["X-Cache"] == "bypass"
+    assert len(answer.json["items"]) == 3
+
+
+def test_a_refused_question_is_not_put_to_redis(
+    app: Flask, client: FlaskClient
+) -> None:
+    for query in ("limit=0", "limit=101", "after=-1", "category=a%20b", "category=no"):
+        assert client.get(f"/api/products?{query}").status_code in (400, 404)
+    assert app.extensions["clients"].cache.keys("*catalog:response*") == []
+
+
+def test_the_panel_asks_what_the_api_answers(client: FlaskClient) -> None:
+    url = "/catalog/answers?variant=response-cache&category=kitchen&limit=5"
+    assert _verdict(client.get(url, headers=HTMX).text) == "miss"
+    part = client.get(url, headers=HTMX).text
+    assert _verdict(part) == "hit"
+    api = client.get("/api/products?category=kitchen&limit=5")
+    assert api.headers["X-Cache"] == "hit"
+    etag = api.headers["ETag"].strip('"')
+    assert f"&#34;{etag}&#34;" in part or f'"{etag}"' in part
+    again = client.get(f"{url}&etag={etag}", headers=HTMX).text
+    assert "304, not modified" in again
+    assert "0&nbsp;B of" in again or "0\u00a0B of" in again
+    digest = re.findall(r"answer=([0-9a-f]{32})", again)[0]
+    keys = client.get(f"/catalog/keys?answer={digest}", headers=HTMX).text
+    assert f"rpl:catalog:response:{{products}}:{digest}" in keys
+
+
+@pytest.mark.parametrize("headers", [HTMX, {}], ids=["htmx", "page"])
+def test_the_panel_refuses_what_the_api_refuses(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    url = "/catalog/answers?variant=response-cache"
+    assert client.get(f"{url}&limit=0", headers=headers).status_code == 400
+    assert client.get(f"{url}&category=no", headers=headers).status_code == 404
+    assert client.get(url, headers=headers).status_code == 200

@@ -37,7 +37,8 @@ PUBLIC = {
 }  # fmt: skip
 # A look fills caches, makes a sum anew, is counted, and is told.
 LEFT_BY_A_LOOK = (
-    keys.PRODUCT, keys.LEASE, keys.LIST, keys.TAG, keys.DAY_HLL, keys.DAY_SET,
+    keys.PRODUCT, keys.LEASE, keys.LIST, keys.TAG, keys.RESPONSE, keys.GENERATION,
+    keys.DAY_HLL, keys.DAY_SET,
     keys.WEEK_HLL, keys.WEEK_SET, keys.SEASON, keys.ENDED, keys.FEED, keys.ACTIVITY,
     keys.FIXED_WINDOW, keys.SLIDING_WINDOW_LOG, keys.TALLY,
 )  # fmt: skip

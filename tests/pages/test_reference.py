@@ -70,10 +70,7 @@ def test_every_named_family_of_a_page_that_is_built_exists() -> None:
     known = {f"{f.page}:{f.part}" for f in FAMILIES}
     for row in (*reference.USE_CASES, *reference.TTLS, *reference.KEY_NAMES):
         if row.part and row.part[0].split(":")[0] in built:
-            assert known.intersection(row.part) or row.part[0] in _LATER, row
-
-
-_LATER = {"catalog:response"}
+            assert known.intersection(row.part), row
 
 
 def test_policies_are_marked_with_what_the_server_accepts(

@@ -19,7 +19,7 @@ from webapp.scripts import preload
 
 _NAMESPACE = "rpl"
 _MANY_KEYS = {"DEL", "UNLINK", "EXISTS", "MGET"}
-_NO_KEYS = {"HELLO", "PING", "SCRIPT", "FLUSHALL", "SCAN"}
+_NO_KEYS = {"CLIENT", "HELLO", "PING", "SCRIPT", "FLUSHALL", "SCAN"}
 
 
 @pytest.fixture(scope="session")

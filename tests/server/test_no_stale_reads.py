@@ -127,7 +127,7 @@ def test_no_read_is_older_than_an_acknowledged_write(
             assert caller.product(product_id)["version"] == acknowledged[product_id]
 
 
-VARIANTS = ("cache-aside", "write-through", "tag-invalidation")
+VARIANTS = ("cache-aside", "write-through", "tag-invalidation", "stampede")
 _VERSION = re.compile(r"in stock, version ([\d,]+)")
 
 

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from sqlalchemy import Engine
 
+from tests.conftest import wait_until
 from webapp.connection import urls
 from webapp.connection.recorder import Recording, recording
 from webapp.connection.roles import Clients, connect
 from webapp.scripts import preload
-from webapp.shop import outbox
+from webapp.shop import outbox, queries
 from webapp.shop.catalog import Catalog, replay_outbox
 from webapp.shop.seed import PRODUCTS
 
@@ -63,11 +64,14 @@ def test_an_edit_of_no_product_is_none(catalog: Catalog) -> None:
     assert catalog.edit_through(5_001, stock=1) is None
 
 
-def test_an_edit_through_takes_one_round_trip(catalog: Catalog) -> None:
+def test_an_edit_takes_one_round_trip_for_the_lists_and_one_for_the_copy(
+    catalog: Catalog,
+) -> None:
     catalog.product(1042)
-    with recording(Recording("edit")) as own:
-        catalog.edit_through(1042, stock=3)
-    assert len(own.trips) == 1
+    for edit in (catalog.edit, catalog.edit_through):
+        with recording(Recording("edit")) as own:
+            edit(1042, stock=3)
+        assert len(own.trips) == 2
 
 
 def test_an_edit_without_redis_leaves_a_record(
@@ -167,6 +171,81 @@ def test_a_product_that_does_not_exist_joins_no_tag(
     assert not clients.durable.keys("*")
 
 
+# Stampede protection
+
+
+def test_a_protected_read_shares_its_copy_with_the_other_ways(
+    catalog: Catalog,
+) -> None:
+    first = catalog.protected_product(1042)
+    assert (first.outcome, catalog.product(1042).outcome) == ("miss", "hit")
+    catalog.edit(1042, stock=7)
+    assert catalog.product(1042).outcome == "miss"
+    assert catalog.protected_product(1042).outcome == "hit"
+
+
+def test_a_protected_miss_takes_two_round_trips(catalog: Catalog) -> None:
+    with recording(Recording("read")) as own:
+        catalog.protected_product(1042)
+    assert len(own.trips) == 2
+
+
+def test_an_edit_takes_the_lock_of_who_loads_away(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = queries.product
+
+    def overtaken(engine: Engine, id: int) -> queries.ProductPage | None:
+        page = load(engine, id)
+        monkeypatch.undo()
+        catalog.edit(id, price_cents=777)
+        return page
+
+    monkeypatch.setattr("webapp.shop.catalog.queries.product", overtaken)
+    before = catalog.protected_product(1042).value
+    after = catalog.protected_product(1042).value
+    assert before is not None
+    assert after is not None
+    assert (before.price_cents, after.price_cents) == (4850, 777)
+
+
+# Lists of the API
+
+
+def listed(catalog: Catalog, product_id: int) -> tuple[str, int]:
+    """How a list of one product was answered, and what price it has."""
+
+    def compute() -> bytes:
+        rows = queries.products(catalog.engine, after=product_id - 1, limit=1)
+        return msgspec.json.encode(rows)
+
+    kind = list[queries.ProductRow]
+    answer = catalog.listed({"id": product_id}, compute=compute, kind=kind)
+    return answer.outcome, msgspec.json.decode(answer.body, type=kind)[0].price_cents
+
+
+def test_no_list_has_a_price_that_an_edit_replaced(catalog: Catalog) -> None:
+    for n, edit in enumerate((catalog.edit, catalog.edit_through)):
+        listed(catalog, 1042)
+        assert listed(catalog, 1042)[0] == "hit"
+        edit(1042, price_cents=700 + n)
+        assert listed(catalog, 1042) == ("miss", 700 + n)
+
+
+def test_an_edit_while_redis_is_away_voids_the_lists_when_it_is_back(
+    catalog: Catalog, clients: Clients, url: str
+) -> None:
+    listed(catalog, 1042)
+    server = urls.fake_server(f"fake://cache-{url}")
+    server.connected = False
+    catalog.edit(1042, price_cents=777)
+    assert listed(catalog, 1042) == ("bypass", 777)
+    server.connected = True
+    wait_until(lambda: not clients.breakers["cache"].is_open, within_s=20)
+    replay_outbox(catalog.engine, clients.cache, "rpl")
+    assert listed(catalog, 1042) == ("miss", 777)
+
+
 # The static list
 
 
@@ -191,7 +270,7 @@ def test_no_mix_of_variants_serves_what_an_acknowledged_write_replaced(
     stale: list[str] = []
     failed: list[BaseException] = []
     outcomes: set[tuple[int, str]] = set()
-    reads = (catalog.product, catalog.tagged_product)
+    reads = (catalog.product, catalog.tagged_product, catalog.protected_product)
     edits = (catalog.edit, catalog.edit_through)
 
     def keep_reading(seed: int) -> None:
@@ -199,7 +278,7 @@ def test_no_mix_of_variants_serves_what_an_acknowledged_write_replaced(
         while not over.is_set():
             if chance.random() < 0.02:
                 disturb(chance)
-            product_id, way = chance.choice(ids), chance.randrange(2)
+            product_id, way = chance.choice(ids), chance.randrange(3)
             least = acknowledged[product_id]
             read = reads[way](product_id)
             outcomes.add((way, read.outcome))
@@ -243,7 +322,8 @@ def test_no_mix_of_variants_serves_what_an_acknowledged_write_replaced(
         thread.join()
     assert not failed
     assert not stale
-    assert {(0, "hit"), (1, "hit"), (0, "miss"), (1, "miss")} <= outcomes
+    assert {(way, "hit") for way in range(3)} <= outcomes
+    assert {(0, "miss"), (1, "miss")} <= outcomes
     for product_id in ids:
         assert version_in_cache(catalog, product_id) in (None, acknowledged[product_id])
 

@@ -53,7 +53,7 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
         controls = experiment.parse(request.form)
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    outcome = on_bench(family, lambda bench: experiment.run(bench, **controls))
+    outcome = on_bench(family, lambda own: experiment.run(own, **controls))
     delivery.verdict(outcome.tone, outcome.verdict)
     name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)
@@ -62,10 +62,11 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
 def on_bench(family: Family, measure: Callable[[Bench], T]) -> T:
     """What it answers on the bench of that family, in the time a run may take."""
     with budget.limited_to(_RUN_DEADLINE_S):
-        return measure(_bench(family))
+        return measure(bench(family))
 
 
-def _bench(family: Family) -> Bench:
+def bench(family: Family) -> Bench:
+    """What an experiment with scratch keys of this family may use."""
     extensions = current_app.extensions
     clients: Clients = extensions["clients"]
     client = clients.cache if family.role == "cache" else clients.durable

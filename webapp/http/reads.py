@@ -28,14 +28,20 @@ def product(product_id: int, *, variant: str) -> Read[ProductPage]:
         "cache-aside": catalog().product,
         "write-through": catalog().product,
         "tag-invalidation": catalog().tagged_product,
+        "stampede": catalog().protected_product,
+        "response-cache": catalog().product,
         "bloom-filter": catalog().filtered_product,
     }
     read = ways[variant](product_id)
-    traffic = "shopper" if request.headers.get("X-Shopper") else "visitor"
-    room = variant.replace("-", "_")
-    metrics.CACHE_READS.labels(room, read.outcome, traffic).inc()
+    count(variant.replace("-", "_"), read.outcome)
     if read.outcome == "hit" and read.value is None:
         delivery.verdict("ok", "not there")
     else:
         delivery.verdict(*_VERDICTS[read.outcome])
     return read
+
+
+def count(room: str, outcome: str) -> None:
+    """Count a read for the room's page, and for who makes it."""
+    traffic = "shopper" if request.headers.get("X-Shopper") else "visitor"
+    metrics.CACHE_READS.labels(room, outcome, traffic).inc()

@@ -8,12 +8,16 @@ from flask import request
 
 import webapp.patterns.bloom_filter as bloom_filter
 import webapp.patterns.cache_aside as cache_aside
+import webapp.patterns.response_cache as response_cache
+import webapp.patterns.stampede as stampede
 import webapp.patterns.tag_invalidation as tag_invalidation
 import webapp.patterns.write_through as write_through
 from webapp import words
 from webapp.experiments import Experiment
 from webapp.experiments.bloom_filter import EXPERIMENTS as OF_BLOOM_FILTER
 from webapp.experiments.cache_aside import EXPERIMENTS as OF_CACHE_ASIDE
+from webapp.experiments.response_cache import EXPERIMENTS as OF_RESPONSE_CACHE
+from webapp.experiments.stampede import EXPERIMENTS as OF_STAMPEDE
 from webapp.experiments.tag_invalidation import EXPERIMENTS as OF_TAG_INVALIDATION
 from webapp.experiments.write_through import EXPERIMENTS as OF_WRITE_THROUGH
 from webapp.http import sources
@@ -54,7 +58,7 @@ VARIANTS: tuple[Variant, ...] = (
         label="Write-through",
         lede="Write-through: an edit stores the new page in Redis, unless a newer "
         "version is there.",
-        note="An edit pays for the page's queries and for one round trip.",
+        note="An edit pays for the page's queries, and for one round trip to store it.",
         words=words.WRITE_THROUGH,
         experiments=OF_WRITE_THROUGH,
         files=(
@@ -76,6 +80,34 @@ VARIANTS: tuple[Variant, ...] = (
             sources.python(
                 Path(tag_invalidation.__file__), start="class TagInvalidation"
             ),
+            _READING,
+            *_SCRIPTS,
+        ),
+    ),
+    Variant(
+        name="stampede",
+        label="Stampede",
+        lede="Stampede protection: when a popular value ends, many miss it at once, "
+        "and few of them load it.",
+        note="Each product here is loaded under a lock; the others who miss it wait.",
+        words=words.STAMPEDE,
+        experiments=OF_STAMPEDE,
+        files=(
+            sources.python(Path(stampede.__file__), start="class Unprotected"),
+            sources.lua("stampede/fetch"),
+            sources.lua("stampede/store"),
+        ),
+    ),
+    Variant(
+        name="response-cache",
+        label="Response cache",
+        lede="Response cache: answers of the API are kept by their parameters, and an "
+        "edit makes all of them void.",
+        note="Every edit, wherever it is made, voids all lists of products.",
+        words=words.RESPONSE_CACHE,
+        experiments=OF_RESPONSE_CACHE,
+        files=(
+            sources.python(Path(response_cache.__file__), start="class ResponseCache"),
             _READING,
             *_SCRIPTS,
         ),

@@ -6,7 +6,7 @@ be mixed. A copy that was registered with its category says so: only that one wi
 for who relies on the category being invalidated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,8 +17,11 @@ from sqlalchemy import Engine
 
 from webapp import keys
 from webapp.connection.roles import Clients
+from webapp.patterns import stampede
 from webapp.patterns.bloom_filter import BloomFilter
 from webapp.patterns.cache_aside import CacheAside, Entry, Read
+from webapp.patterns.distributed_lock import LockKeys
+from webapp.patterns.response_cache import Answer, Names, ResponseCache, digest
 from webapp.patterns.tag_invalidation import Tag, TagInvalidation
 from webapp.patterns.write_through import WriteThrough, Written
 from webapp.shop import outbox, queries
@@ -50,6 +53,8 @@ class Catalog:
         self.aside = CacheAside()
         self.tagged = TagInvalidation(self.aside)
         self.through = WriteThrough(self.aside)
+        self.flight = stampede.LockedFlight()
+        self.answers = ResponseCache()
         self.static = CacheAside(ttl_ms=keys.DAY_MS)
         self.known = BloomFilter.sized(PRODUCTS, error_rate=0.01)
         self.filter_key = keys.key(namespace, keys.FILTER, "products")
@@ -63,6 +68,15 @@ class Catalog:
 
     def entry(self, product_id: int) -> Entry:
         return _entry(self._namespace, product_id)
+
+    def locked_entry(self, product_id: int) -> stampede.Entry:
+        """The same copy; its lease is the lock, so a write takes that away, too."""
+        own = self.entry(product_id)
+        fence, wake = (
+            keys.key(self._namespace, family, product_id)
+            for family in (keys.LOAD_FENCE, keys.LOAD_WAKE)
+        )
+        return stampede.Entry(own.value, LockKeys(own.lease, fence, wake))
 
     def tag(self, slug: str) -> Tag:
         """A category's tag; its members are product ids."""
@@ -110,6 +124,19 @@ class Catalog:
         if known is False:
             return Read(None, "hit")
         return self.product(product_id)
+
+    def protected_product(self, product_id: int) -> Read[queries.ProductPage]:
+        """The same, but of all who miss at once only one loads."""
+        answer = stampede.read(
+            self.flight,
+            self.cache,
+            self.locked_entry(product_id),
+            load=lambda: self._load(product_id),
+            encode=msgspec.json.encode,
+            decode=lambda payload: _decoded(payload, queries.ProductPage),
+        )
+        outcome = "hit" if answer.outcome == "stale" else answer.outcome
+        return Read(answer.value, outcome)
 
     def edit(
         self,
@@ -161,6 +188,29 @@ class Catalog:
             decode=lambda payload: _decoded(payload, tuple[queries.Category, ...]),
         )
 
+    def answer_names(self, digest: str) -> Names:
+        """The keys of the product list that parameters with this digest ask for."""
+        answer, lease = (
+            keys.key(self._namespace, family, "products", digest)
+            for family in (keys.RESPONSE, keys.RESPONSE_LEASE)
+        )
+        return Names(_lists(self._namespace), answer, lease)
+
+    def listed(
+        self,
+        parameters: Mapping[str, str | int | None],
+        *,
+        compute: Callable[[], bytes],
+        kind: type,
+    ) -> Answer:
+        """A page of products as the API answers it; an edit makes all pages void."""
+        return self.answers.read(
+            self.cache,
+            self.answer_names(digest(parameters)),
+            compute=compute,
+            check=lambda body: _decoded(body, kind),
+        )
+
     def replay_outbox(self, client: redis.Redis) -> int:
         """Delete the copies that writers could not see to; returns how many."""
         return replay_outbox(self.engine, client, self._namespace)
@@ -173,13 +223,14 @@ class Catalog:
         price_cents: int | None,
         stock: int | None,
     ) -> Edited | None:
-        """Commit the row with its outbox record, then renew the copy."""
+        """Commit the row with its outbox record, void the lists, renew the copy."""
         change = queries.edit_product(
             self.engine, product_id, price_cents=price_cents, stock=stock
         )
         if change is None:
             return None
         try:
+            self.answers.void(self.cache, _lists(self._namespace))
             copy = renew()
         except (RedisError, DatabaseBusy):
             return Edited(change.product, copy=None)
@@ -205,9 +256,10 @@ class Catalog:
 
 def replay_outbox(engine: Engine, client: redis.Redis, namespace: str) -> int:
     """Delete what leftover records name. Raises RedisError; what is left stays."""
-    pattern = CacheAside()
+    pattern, answers = CacheAside(), ResponseCache()
 
     def invalidate(product_id: int) -> None:
+        answers.void(client, _lists(namespace))
         pattern.invalidate(client, _entry(namespace, product_id))
 
     return outbox.replay(engine, invalidate)
@@ -218,6 +270,11 @@ def _entry(namespace: str, product_id: int) -> Entry:
         value=keys.key(namespace, keys.PRODUCT, product_id),
         lease=keys.key(namespace, keys.LEASE, product_id),
     )
+
+
+def _lists(namespace: str) -> str:
+    """The generation of all pages of products."""
+    return keys.key(namespace, keys.GENERATION, "products")
 
 
 def _encode_registered(page: queries.ProductPage) -> bytes:

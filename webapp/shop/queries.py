@@ -76,6 +76,12 @@ def product(engine: Engine, id: int) -> ProductPage | None:
         )
 
 
+def rating(engine: Engine, id: int) -> Rating:
+    """A product's votes, added up."""
+    with reading(engine) as connection:
+        return _rating(connection, id)
+
+
 def products(
     engine: Engine, *, category: str | None = None, after: int = 0, limit: int = 20
 ) -> list[ProductRow]:

@@ -1,5 +1,6 @@
 """The product catalog: list, product, edit, and Break it, in each variant."""
 
+from collections.abc import Sequence
 from random import randint
 from time import perf_counter
 from typing import Any
@@ -12,6 +13,8 @@ from webapp import keys
 from webapp.connection import recorder
 from webapp.http import (
     activity,
+    answers,
+    crowds,
     delivery,
     edits,
     ids,
@@ -130,6 +133,36 @@ def become_guest(product_id: str) -> Response:
     return _respond(variants.chosen(), row, signed_in=True)
 
 
+@bp.post("/readers")
+def read_at_once() -> Response:
+    """Many readers of one value, by one method or by all: their timelines."""
+    variant = variants.chosen()
+    ran = crowds.run(request.form)
+    if delivery.is_htmx():
+        recordings = [own for one in ran.runs for own in one.recordings]
+        html = delivery.fragment(
+            "catalog/_readers.html",
+            recordings=recordings,
+            kept={"variant": variant.in_url},
+            crowd=ran.crowd,
+            picture=ran.picture,
+        )
+        return make_response(html)
+    return _respond(variant, None, crowd=ran.crowd, picture=ran.picture)
+
+
+@bp.get("/answers")
+def ask() -> Response:
+    """What the API answers to these parameters, and what of it is sent."""
+    variant = variants.chosen()
+    asked = answers.ask(request.args)
+    if delivery.is_htmx():
+        kept = {"variant": variant.in_url}
+        html = delivery.fragment("catalog/_answers.html", kept=kept, asked=asked)
+        return make_response(html)
+    return _respond(variant, None, asked=asked)
+
+
 @bp.get("/keys")
 def show_keys() -> str:
     """The keys of the products on the page, with their TTLs."""
@@ -140,8 +173,9 @@ def show_keys() -> str:
     tag = catalog().tag(ids.name(slug, what="tag")) if slug else None
     entries = [catalog().entry(n) for n in numbers]
     names = [name for e in entries for name in (e.value, e.lease)]
+    names += [catalog().list_entry.value, catalog().filter_key]
+    names += _more_keys(numbers)
     try:
-        names += [catalog().list_entry.value, catalog().filter_key]
         rows = keypanel.rows(catalog().cache, names)
         rows += keypanel.rows(catalog().tags, [tag.key]) if tag else []
     except RedisError as error:
@@ -203,6 +237,9 @@ def _context(
         "next_after": rows[_PER_PAGE - 1].id if len(rows) > _PER_PAGE else None,
         "after": after,
         "kept": {"variant": variant.in_url, "category": slug, "after": after or None},
+        "crowd": crowds.Crowd(),
+        "picture": None,
+        "asked": answers.Asked(),
         "experiments": variant.experiments,
         "outcomes": {},
         "words": variant.words,
@@ -210,6 +247,17 @@ def _context(
         "first_product": _SHOWN_FIRST,
         "unknown_id": randint(PRODUCTS + 1, ids.LARGEST),
     }
+
+
+def _more_keys(numbers: Sequence[int]) -> list[str]:
+    """What belongs to the products' locks, and to an answer of the API."""
+    if answer := request.args.get("answer", ""):
+        own = catalog().answer_names(ids.name(answer, what="answer"))
+        return [own.generation, own.answer, own.lease]
+    if request.args.get("variant") != "stampede":
+        return []
+    locks = [catalog().locked_entry(n).lock for n in numbers]
+    return [name for lock in locks for name in (lock.fence, lock.wake)]
 
 
 def _no_such(number: int) -> Problem:

@@ -28,19 +28,23 @@ TYPES = (ProductPage, ProductList, ProductEdit)
 REFINED: dict[str, Any] = {"ProductEdit": {"minProperties": 1}}
 
 CACHE = {"X-Cache": {"schema": {"enum": ["hit", "miss", "stale", "bypass"]}}}
+ETAG = {"ETag": {"schema": {"type": "string"}}}
 
 
 def paths() -> dict[str, Any]:
     return {
         "/api/products": {
             "get": {
-                "summary": "Products, ordered by id",
+                "summary": "Products, by id; an answer is kept until one is edited",
                 "parameters": [
                     query("category", NAME),
                     query("after", ID | {"minimum": 0}),
                     query("limit", {"type": "integer", "minimum": 1, "maximum": 100}),
                 ],
-                "responses": {"200": answer("A page", ProductList, headers=CACHE)}
+                "responses": {
+                    "200": answer("A page", ProductList, headers=CACHE | ETAG),
+                    "304": {"description": "Unchanged, as If-None-Match has it"},
+                }
                 | failures(400, 404, 503),
             }
         },
