@@ -63,8 +63,8 @@ _FIRST_KEY = {
 _AFTER_STREAMS = {"XREAD", "XREADGROUP"}
 _NO_KEY = {"CLIENT", "COMMAND", "CONFIG", "DBSIZE", "INFO", "LATENCY", "PING", "ROLE"}
 _NO_KEY |= {"SCAN", "SCRIPT", "SLOWLOG", "TIME", "FLUSHALL", "FLUSHDB", "WAIT"}
-_NO_KEY |= {"ACL", "CLUSTER", "DEBUG", "ECHO", "FUNCTION", "LASTSAVE"}
-_ALL_PRIMARIES = {"SCRIPT", "PING", "INFO", "DBSIZE", "FLUSHALL", "FLUSHDB"}
+_NO_KEY |= {"ACL", "CLUSTER", "DEBUG", "ECHO", "FUNCTION", "KEYS", "LASTSAVE"}
+_ALL_PRIMARIES = {"SCRIPT", "PING", "INFO", "DBSIZE", "FLUSHALL", "FLUSHDB", "KEYS"}
 _ADDED_UP = (
     "connected_clients",
     "used_memory",
@@ -589,4 +589,8 @@ def _added_up_database(databases: Sequence[Any]) -> Any:
     return ",".join(f"{k}={v}" for k, v in _added_up_database(parts).items())
 
 
-_JOINS: dict[str, Callable[[list[Any]], Any]] = {"DBSIZE": sum, "INFO": _join_info}
+_JOINS: dict[str, Callable[[list[Any]], Any]] = {
+    "DBSIZE": sum,
+    "INFO": _join_info,
+    "KEYS": lambda replies: [key for reply in replies for key in reply],
+}

@@ -315,3 +315,9 @@ def _knows_all(sentinel: Member) -> bool:
         facts: Any = client.sentinel_master(SERVICE)
     others, replicas = facts["num-other-sentinels"], facts["num-slaves"]
     return bool(others == SENTINELS - 1 and replicas == REPLICAS)
+
+
+SETS: dict[str, type[SentinelSet] | type[ClusterSet]] = {
+    "sentinel": SentinelSet,
+    "cluster": ClusterSet,
+}
