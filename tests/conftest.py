@@ -17,6 +17,7 @@ from typing import Any
 import hypothesis
 import pytest
 import redis
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
@@ -92,11 +93,19 @@ def redis_urls(
     with urls.probe_client(url) as client:
         client.flushall()
     monkeypatch.setattr(urls, "fake_server", _skip)
+    monkeypatch.setattr(time_machine, "travel", _skip)
     return {"REDIS_URL": url}
 
 
-def _skip(url: str) -> None:
-    pytest.skip("only an imitation can be switched off and on")
+def _skip(*_: object, **__: object) -> None:
+    pytest.skip("of an imitation only: nobody turns real servers off, or their clock")
+
+
+@pytest.fixture
+def imitation(request: pytest.FixtureRequest) -> None:
+    """For what is so on two imitations only."""
+    if request.config.getoption("--redis-set"):
+        _skip()
 
 
 @pytest.fixture

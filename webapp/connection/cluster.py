@@ -13,7 +13,7 @@ as they came, and raises what is no RedisError.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -65,6 +65,7 @@ _NO_KEY = {"CLIENT", "COMMAND", "CONFIG", "DBSIZE", "INFO", "LATENCY", "PING", "
 _NO_KEY |= {"SCAN", "SCRIPT", "SLOWLOG", "TIME", "FLUSHALL", "FLUSHDB", "WAIT"}
 _NO_KEY |= {"ACL", "CLUSTER", "DEBUG", "ECHO", "FUNCTION", "KEYS", "LASTSAVE"}
 _ALL_PRIMARIES = {"SCRIPT", "PING", "INFO", "DBSIZE", "FLUSHALL", "FLUSHDB", "KEYS"}
+_CURSORS = 2**64 + 1  # how many there are, and one for a scan that has ended
 _ADDED_UP = (
     "connected_clients",
     "used_memory",
@@ -237,11 +238,18 @@ class ClusterBreaker(Breaker):
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where a command goes, what is sent there, and what its replies come to."""
+    """What a command sends where, and what the replies come to."""
 
-    nodes: list[redis.Redis]
-    args: tuple[Any, ...]
+    sends: list[tuple[redis.Redis, tuple[Any, ...]]]
     join: Callable[[list[Any]], Any]
+
+
+def _to(
+    nodes: Iterable[redis.Redis],
+    args: tuple[Any, ...],
+    join: Callable[[list[Any]], Any] | None = None,
+) -> _Plan:
+    return _Plan([(node, args) for node in nodes], join or _first)
 
 
 def _first(replies: list[Any]) -> Any:
@@ -331,34 +339,19 @@ class ClusterClient(redis.Redis):
         """`near`: where a command about the connection itself belongs."""
         slot = slot_of(args)
         if slot is not None:
-            return _Plan([self.topology.owner(slot)], args, _first)
+            return _to([self.topology.owner(slot)], args)
         words = str(args[0]).upper().split()
+        if words[0] in ("CLIENT", "WAIT") and near is not None:
+            return _to([near], args)
+        primaries = self.topology.primaries
         if words[0] == "SCAN":
-            return self._plan_of_scan(args)
-        if words[0] == "CLIENT" and near is not None:
-            return _Plan([near], args, _first)
-        primaries = self.topology.primaries
-        is_set = " ".join(map(str, args[:2])).upper().startswith("CONFIG SET")
-        if is_set:
+            return _plan_of_scan(primaries, args)
+        if " ".join(map(str, args[:2])).upper().startswith("CONFIG SET"):
             replicas = map(self.topology.node, self.topology.layout.replicas)
-            return _Plan([*primaries, *replicas], args, _first)
+            return _to([*primaries, *replicas], args)
         if words[0] in _ALL_PRIMARIES:
-            return _Plan(primaries, args, _JOINS.get(words[0], _first))
-        return _Plan(primaries[:1], args, _first)
-
-    def _plan_of_scan(self, args: tuple[Any, ...]) -> _Plan:
-        """The cursor says which primary, and how far there; 0 begins and ends all."""
-        primaries = self.topology.primaries
-        many = len(primaries)
-        inner, nth = divmod(int(args[1]), many)
-
-        def join(replies: list[Any]) -> Any:
-            cursor, found = replies[0]
-            if int(cursor):
-                return int(cursor) * many + nth, found
-            return (nth + 1) % many, found
-
-        return _Plan([primaries[nth]], ("SCAN", inner, *args[2:]), join)
+            return _to(primaries, args, _JOINS.get(words[0]))
+        return _to(primaries[:1], args)
 
     def _asking(
         self, node: redis.Redis, args: tuple[Any, ...], options: dict[str, Any]
@@ -369,6 +362,37 @@ class ClusterClient(redis.Redis):
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+
+def _plan_of_scan(primaries: Sequence[redis.Redis], args: tuple[Any, ...]) -> _Plan:
+    """A step on each primary that has not ended; the cursors make one number.
+
+    Its digits, in base _CURSORS, are one more than each primary's cursor, and 0 where
+    it has ended. So 0 is the end of all, and by convention the beginning.
+    """
+    cursor = int(args[1])
+    digits = [
+        cursor // _CURSORS**n % _CURSORS if cursor else 1 for n in range(len(primaries))
+    ]
+    running = [n for n, digit in enumerate(digits) if digit]
+    if cursor >= _CURSORS ** len(primaries):
+        raise ResponseError("invalid cursor")
+
+    def join(replies: list[Any]) -> Any:
+        after = {n: int(reply[0]) for n, reply in zip(running, replies, strict=True)}
+        digits = ((at + 1) * _CURSORS**n for n, at in after.items() if at)
+        return sum(digits), [key for reply in replies for key in reply[1]]
+
+    sends = [(primaries[n], ("SCAN", digits[n] - 1, *args[2:])) for n in running]
+    return _Plan(sends, join)
+
+
+def cursor_bound(client: redis.Redis) -> int:
+    """What every cursor of SCAN is below. Raises redis.ConnectionError."""
+    if isinstance(client, ClusterClient):
+        many: int = _CURSORS ** len(client.topology.primaries)
+        return many
+    return 2**64
 
 
 def _pause() -> None:
@@ -452,18 +476,20 @@ class ClusterPipeline(Pipeline):
     def _execute_everywhere(self) -> list[Any]:
         """One batch to each node, all of them sent before the first reply is read."""
         stack = self.command_stack
-        near = next((s for s in (slot_of(args) for args, _ in stack) if s is not None), None)
+        near = next(
+            (s for s in (slot_of(args) for args, _ in stack) if s is not None), None
+        )
         home = None if near is None else self._client.topology.owner(near)
         plans = [self._client.plan(args, home) for args, _ in stack]
-        batches: dict[redis.Redis, list[int]] = {}
+        batches: dict[redis.Redis, list[tuple[int, tuple[Any, ...]]]] = {}
         for n, plan in enumerate(plans):
-            for node in plan.nodes:
-                batches.setdefault(node, []).append(n)
-        answers = self._exchange(plans, batches)
-        return [self._joined(n, plans[n], answers[n]) for n in range(len(stack))]
+            for node, args in plan.sends:
+                batches.setdefault(node, []).append((n, args))
+        answers = self._exchange(batches)
+        return [self._joined(n, plan, answers[n]) for n, plan in enumerate(plans)]
 
     def _joined(self, n: int, plan: _Plan, replies: list[Any]) -> Any:
-        """What a command's replies come to; where they point elsewhere, it goes there."""
+        """What the replies come to; where they point elsewhere, it goes there."""
         error = next((r for r in replies if isinstance(r, Exception)), None)
         if error is None:
             return plan.join(replies)
@@ -480,20 +506,20 @@ class ClusterPipeline(Pipeline):
             return refusal
 
     def _exchange(
-        self, plans: Sequence[_Plan], batches: dict[redis.Redis, list[int]]
-    ) -> list[list[Any]]:
+        self, batches: dict[redis.Redis, list[tuple[int, tuple[Any, ...]]]]
+    ) -> dict[int, list[Any]]:
         """The replies to each command, in the order of its plan's nodes."""
-        answers: list[list[Any]] = [[] for _ in plans]
+        answers: dict[int, list[Any]] = {}
         open_: list[tuple[Any, Any, list[int]]] = []  # pool, connection, commands
         try:
-            for node, numbers in batches.items():
-                commands = [plans[n].args for n in numbers]
-                connection = _taken(node.connection_pool, commands)
-                open_.append((node.connection_pool, connection, numbers))
-                _send(node.connection_pool, connection, commands, beside=len(open_) > 1)
+            for node, batch in batches.items():
+                pool, commands = node.connection_pool, [args for _, args in batch]
+                connection = _taken(pool, commands)
+                open_.append((pool, connection, [n for n, _ in batch]))
+                _send(pool, connection, commands, beside=len(open_) > 1)
             for pool, connection, numbers in open_:
                 for n in numbers:
-                    answers[n].append(self._read(pool, connection, n))
+                    answers.setdefault(n, []).append(self._read(pool, connection, n))
         except BaseException:
             for _, connection, _ in open_:
                 connection.disconnect()  # replies may still be on their way

@@ -1,4 +1,4 @@
-"""Pools and clients that tell a breaker of failures, and the tape of what was unsent."""
+"""Pools and clients that tell a breaker what failed, and the tape what was unsent."""
 
 from queue import Empty
 from typing import Any

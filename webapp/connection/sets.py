@@ -140,6 +140,10 @@ class LocalSet(ABC):
         for member in self.members:
             if member.is_sentinel:
                 member.start()
+        self.await_formed(check)
+
+    def await_formed(self, check: Callable[[], None] = lambda: None) -> None:
+        """Until all know of all, and each replica follows. Raises ServerError."""
         self._await("find each other", self._is_formed, check)
 
     def end(self) -> None:
@@ -165,7 +169,9 @@ class LocalSet(ABC):
         deadline = time.monotonic() + _FORMED_S
         while not _holds(holds):
             check()
-            ended = next((m for m in self.members if m.child and not m.is_running), None)
+            ended = next(
+                (m for m in self.members if m.child and not m.is_running), None
+            )
             if ended is not None:
                 raise ServerError(f"The {ended.name} of the set ended: {ended.why()}")
             if time.monotonic() > deadline:
@@ -216,7 +222,7 @@ class SentinelSet(LocalSet):
 
     def _is_formed(self) -> bool:
         watching = [member for member in self.members if member.is_sentinel]
-        return all(map(_knows_all, watching)) and all(map(_follows, self._data[1:]))
+        return all(map(_knows_all, watching)) and _following(self._data) == REPLICAS
 
 
 def _watching(primary: int) -> tuple[str, ...]:
@@ -270,8 +276,7 @@ class ClusterSet(LocalSet):
         )
 
     def _is_formed(self) -> bool:
-        followers = self.members[PRIMARIES:]
-        if not all(_follows(member) for member in followers):
+        if _following(self.members) != len(self.members) - PRIMARIES:
             return False
         for member in self.members:
             if _cluster_info(member)["cluster_state"] != "ok":
@@ -299,10 +304,14 @@ def _id(member: Member) -> str:
     return own.decode() if isinstance(own, bytes) else str(own)
 
 
-def _follows(member: Member) -> bool:
-    with member.client() as client:
-        facts: Any = client.info("replication")
-    return bool(facts.get("master_link_status") == "up")
+def _following(members: Sequence[Member]) -> int:
+    """How many are replicas whose link to their primary is up."""
+    count = 0
+    for member in members:
+        with member.client() as client:
+            facts: Any = client.info("replication")
+        count += facts.get("master_link_status") == "up"
+    return count
 
 
 def _cluster_info(member: Member) -> dict[str, str]:
