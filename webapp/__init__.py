@@ -69,6 +69,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         session_api,
         sessions,
         throttled,
+        topology,
         visitors,
         visitors_api,
     )
@@ -130,7 +131,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     sockets.init_app(app, hub)
     patterns = catalog, sessions, rate_limits, locks, feed, leaderboard, visitors
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
-    for view in (overview, *patterns, activity, reference, admin, *interface):
+    for view in (overview, *patterns, activity, topology, reference, admin, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies

@@ -80,6 +80,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("activity_feed",),
     ),
     Page(
+        name="topology",
+        url="/topology",
+        title="Topology",
+        use="Pools, nodes, failover, slots",
+        group="Labs",
+        rooms=(),
+    ),
+    Page(
         name="reference",
         url="/reference",
         title="Reference",

@@ -14,7 +14,7 @@ as they came, and raises what is no RedisError.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -309,12 +309,15 @@ class ClusterClient(redis.Redis):
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Tell the role's breaker when a node is away."""
+        """Tell the role's breaker when a node is away; without one, look around."""
         try:
             yield
         except (ConnectionError, TimeoutError) as error:
             nodes: list[Any] = self.topology.known
-            if self.breaker and any(node.breaker.is_open for node in nodes):
+            if self.breaker is None:
+                with suppress(RedisError):
+                    self.topology.refresh()
+            elif any(node.breaker.is_open for node in nodes):
                 self.breaker.open(str(error))
             raise
 

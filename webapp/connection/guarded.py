@@ -29,11 +29,31 @@ class GuardedPool(BlockingConnectionPool):
     """Refuses at once while the breaker is open, and opens it when it must."""
 
     breaker: Breaker
+    waits = 0  # how often all connections were in use, and somebody had to wait
+    _most = 0
+
+    @property
+    def in_use(self) -> int:
+        return int(self.max_connections - self.pool.qsize())
+
+    @property
+    def idle(self) -> int:
+        """Connections that are open and free."""
+        return max(0, len(self._connections) - self.in_use)
+
+    def most_in_use(self) -> int:
+        """At any moment since this was asked last."""
+        now = self.in_use
+        most, self._most = max(self._most, now), now
+        return most
 
     def get_connection(self, *args: Any, **kwargs: Any) -> Any:
         self.breaker.require_closed()
+        self.waits += self.pool.empty()
         try:
-            return super().get_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
+            taken = super().get_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
+            self._most = max(self._most, self.in_use)
+            return taken
         except (ConnectionError, TimeoutError) as error:
             note_failure(self, error)
             raise

@@ -4,7 +4,9 @@ After a failover the old primary may still answer for a moment. So a new connect
 asks ROLE before it is used, and one that is told READONLY is closed and looks again.
 """
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ConnectionError
@@ -13,6 +15,8 @@ from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConn
 from webapp.connection import recorder
 from webapp.connection.addresses import Address, SetUrl
 from webapp.connection.guarded import GuardedPool
+
+_ASK_EVERY_S = 1.0
 
 
 class PrimaryConnection(SentinelManagedConnection):
@@ -40,7 +44,22 @@ class PrimaryPool(SentinelConnectionPool):
 
 
 class GuardedPrimaryPool(SentinelConnectionPool, GuardedPool):
-    """The same, bounded and guarded by a breaker."""
+    """The same, bounded and guarded by a breaker.
+
+    A primary that was replaced while it was well goes on for seconds, and what it
+    takes then is lost. So a sentinel is asked once a second, and connections to
+    another one are closed.
+    """
+
+    _asked_at = 0.0
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        now = time.monotonic()
+        if self.master_address and now - self._asked_at > _ASK_EVERY_S:
+            self._asked_at = now
+            with suppress(ConnectionError):  # no sentinel: it may still be the one
+                self.get_master_address()
+        return super().get_connection(*args, **kwargs)
 
 
 def manager(at: SetUrl, options: Mapping[str, Any]) -> Sentinel:

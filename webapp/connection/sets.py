@@ -39,6 +39,9 @@ _DATA = (
     "repl-diskless-sync-delay 0",
     "repl-ping-replica-period 1",
 )
+# A primary that has been replaced, and does not know it yet, has no replica left: it
+# refuses writes that would be lost.
+_OF_SENTINELS = ("min-replicas-to-write 1", "min-replicas-max-lag 2")
 _OF_CLUSTER = (
     "cluster-enabled yes",
     "cluster-node-timeout 2000",
@@ -200,7 +203,7 @@ class SentinelSet(LocalSet):
                 binary,
                 folder / name,
                 port,
-                _DATA if port == primary else (*_DATA, replicaof),
+                (*_DATA, *_OF_SENTINELS, *([] if port == primary else [replicaof])),
             )
             for name, port in zip(names, data, strict=True)
         ]

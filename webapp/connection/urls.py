@@ -123,6 +123,19 @@ class ClusterProber(ClusterClient):
         return super().ping(**options)
 
 
+def server_of(client: redis.Redis, key: str) -> str:
+    """The address of the server that has this key; empty where it is on a socket.
+
+    Raises redis.ConnectionError.
+    """
+    pool: Any = home(client, key).connection_pool
+    if isinstance(pool, sentinel.GuardedPrimaryPool):
+        host, port = pool.master_address or pool.get_master_address()
+        return f"{host}:{port}"
+    at = pool.connection_kwargs
+    return f"{at['host']}:{at['port']}" if "host" in at else ""
+
+
 def home(client: redis.Redis, key: str) -> redis.Redis:
     """The client of the server that has this key, for what is about a connection."""
     return client.home(key) if isinstance(client, ClusterClient) else client

@@ -1,6 +1,7 @@
 """Break it: runs an experiment, names it on the tape, and answers its card."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flask import current_app, request
@@ -50,11 +51,18 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
         controls = experiment.parse(request.form)
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    with budget.limited_to(_RUN_DEADLINE_S):
-        outcome = experiment.run(_bench(family), **controls)
+    with bench_for(family) as bench:
+        outcome = experiment.run(bench, **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
     _name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)
+
+
+@contextmanager
+def bench_for(family: Family) -> Iterator[Bench]:
+    """What a run may use, on the server of that family, and how long it may take."""
+    with budget.limited_to(_RUN_DEADLINE_S):
+        yield _bench(family)
 
 
 def _bench(family: Family) -> Bench:
