@@ -139,6 +139,21 @@ def test_a_starved_pool_refuses_exactly_those_who_do_not_hold(
     assert "Of 6 others, 6 were refused, and 0 with a pool for all." in part
 
 
+def test_what_a_killed_server_keeps_is_what_it_was_told_to_keep(
+    client: FlaskClient,
+) -> None:
+    """At 2,000 writes; a visitor's click makes 10,000."""
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    url = "/topology/experiments/kill-9"
+    part = client.post(url, data={"writes": "2000"}, headers=HTMX).text
+    kept = dict(
+        re.findall(r"<span>([\w ]+), kept</span>.*?<b[^>]*>([\d,]+)</b>", part, re.S)
+    )
+    assert kept["none"] == "0"
+    assert kept["RDB"] == "1,000"
+    assert kept["AOF always"] == "2,000"
+
+
 def test_an_unknown_card_gets_404(client: FlaskClient) -> None:
     client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
     assert client.post("/topology/experiments/nothing").status_code == 404

@@ -122,6 +122,29 @@ def test_the_tape_names_the_node_of_each_trip(client: redis.Redis) -> None:
     assert nodes.pop().startswith("durable 127.0.0.1:")
 
 
+def test_a_scan_beside_other_commands_finds_every_key_once(
+    client: redis.Redis,
+) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for n in range(60):
+            pipeline.set(f"scan:{n}", n, px=60_000)
+        pipeline.execute()
+    found: list[bytes] = []
+    cursor = 0
+    for _ in range(1_000):
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.get("scan:59")  # of the last node, or of the first
+            pipeline.get("scan:3")
+            pipeline.scan(cursor, match="scan:*", count=5)
+            last, first, (cursor, page) = pipeline.execute()
+        assert (last, first) == (b"59", b"3")
+        found += page
+        if cursor == 0:
+            break
+    assert cursor == 0
+    assert {b"scan:%d" % n for n in range(60)} == set(found)
+
+
 def test_scripts_that_are_flushed_all_the_time_are_loaded_again(
     servers: LocalSet, client: redis.Redis
 ) -> None:

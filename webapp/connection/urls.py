@@ -19,8 +19,9 @@ from redis.retry import Retry
 from webapp.connection import addresses, recorder, sentinel
 from webapp.connection.addresses import Address, SetUrl
 from webapp.connection.breaker import Breaker
-from webapp.connection.cluster import ClusterBreaker, ClusterClient, Topology
+from webapp.connection.cluster import ClusterClient
 from webapp.connection.guarded import GuardedClient, GuardedPool
+from webapp.connection.topology import ClusterBreaker, Topology
 
 CONNECT_TIMEOUT_S = 0.25
 READ_TIMEOUT_S = 1.0

@@ -9,6 +9,9 @@ from webapp import keys
 from webapp.connection import recorder
 from webapp.connection.roles import Clients
 from webapp.connection.urls import server_of
+from webapp.experiments import Experiment
+from webapp.experiments.persistence import EXPERIMENTS as PERSISTENCE
+from webapp.experiments.redlock import server_binary
 from webapp.experiments.topology import EXPERIMENTS, fail_over
 from webapp.http import delivery, lab, pools, slots, takeover
 from webapp.http.errors import Problem
@@ -65,7 +68,7 @@ def act() -> Response:
 @bp.post("/experiments/<name>")
 def run(name: str) -> Response:
     """One Break it card after a real run; its receipts are on the tape."""
-    ran = lab.run(EXPERIMENTS, name, keys.TOPOLOGY_LAB)
+    ran = lab.run(_experiments(), name, keys.TOPOLOGY_LAB)
     if delivery.is_htmx():
         return make_response(ran.card())
     return _respond(outcomes=ran.outcomes)
@@ -81,7 +84,7 @@ def _respond(**more: Any) -> Response:
         "own_pools": pools.sample(clients),
         "can_fail": _own_set() is not None,
         "failover": None,
-        "experiments": EXPERIMENTS,
+        "experiments": _experiments(),
         "outcomes": {},
     }
     return make_response(delivery.page("topology/show.html", **context | more))
@@ -107,6 +110,12 @@ def _server_of(name: str) -> str:
         return server_of(clients.durable, name)
     except RedisError:
         return ""
+
+
+def _experiments() -> tuple[Experiment, ...]:
+    """Those that start servers are for demo mode: not every visitor may."""
+    can_start = _settings().demo and server_binary() is not None
+    return EXPERIMENTS + (PERSISTENCE if can_start else ())
 
 
 def _own_set() -> SetFile | None:
