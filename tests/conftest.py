@@ -27,7 +27,7 @@ from webapp.admin import sign_in
 from webapp.connection import urls
 from webapp.connection.embedded import find_binary
 from webapp.connection.roles import Clients
-from webapp.connection.sets import SETS, LocalSet
+from webapp.connection.sets import SERVICE, SETS, LocalSet
 from webapp.settings import Settings, from_environ
 from webapp.shop.database import open_database
 from webapp.shop.seed import seed
@@ -225,9 +225,19 @@ def local_set(kind: str, folder: Path) -> Iterator[LocalSet]:
     servers = SETS[kind](binary, folder)
     try:
         servers.start()
+        allow_silence(servers, ms=30_000)
         yield servers
     finally:
         servers.end()
+
+
+def allow_silence(servers: LocalSet, *, ms: int) -> None:
+    """How long a server may be silent until it is replaced: long on a busy machine."""
+    for member in servers.members:
+        if member.is_sentinel:
+            member.ask("SENTINEL", "SET", SERVICE, "down-after-milliseconds", ms)
+        elif "cluster" in servers.url:
+            member.ask("CONFIG", "SET", "cluster-node-timeout", ms)
 
 
 @pytest.fixture(scope="session")

