@@ -9,6 +9,10 @@ Address = tuple[str, int]  # host and port
 _DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
+class UnusableSet(ValueError):
+    """A URL that does not say where a set is; the text does not repeat it."""
+
+
 @dataclass(frozen=True)
 class SetUrl:
     """`redis+sentinel://host:port,host:port/service` or `redis+cluster://host:port`.
@@ -29,15 +33,16 @@ def is_set(url: str) -> bool:
 
 
 def parse(url: str) -> SetUrl:
-    """Raises ValueError for a URL that is not whole; it does not repeat it."""
-    parts = urlsplit(url)
+    """Raises UnusableSet for a URL that is not whole."""
+    scheme, _, rest = url.partition("://")
+    place, _, path = rest.partition("/")
     kind: Literal["sentinel", "cluster"]
-    kind = "sentinel" if parts.scheme == "redis+sentinel" else "cluster"
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    kind = "sentinel" if scheme == "redis+sentinel" else "cluster"
+    credentials, _, hosts = place.rpartition("@")
     user, _, password = credentials.partition(":")
-    service = parts.path.strip("/")
+    service = path.strip("/")
     if bool(service) != (kind == "sentinel"):
-        raise ValueError("sentinels need the name of a service, a cluster has none")
+        raise UnusableSet("sentinels need the name of a service, a cluster has none")
     return SetUrl(
         kind,
         tuple(_address(host, _DEFAULT_PORTS[kind]) for host in hosts.split(",")),
@@ -48,7 +53,10 @@ def parse(url: str) -> SetUrl:
 
 
 def _address(text: str, default_port: int) -> Address:
-    one = urlsplit(f"//{text}")
-    if not one.hostname or one.port == 0:
-        raise ValueError("an address is host:port")
-    return one.hostname, one.port or default_port
+    try:
+        one = urlsplit(f"//{text}")
+        if one.hostname and one.port != 0:
+            return one.hostname, one.port or default_port
+    except ValueError:  # no number, or half a bracket
+        pass
+    raise UnusableSet("an address is host:port")
