@@ -8,11 +8,18 @@ MAKEFLAGS += --no-print-directory
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml
 
-.PHONY: run test test-all lint sizes bench lock clean
+.PHONY: run demo-sentinel demo-cluster test test-all lint sizes bench lock clean
 .NOTPARALLEL:
 
 run: .venv/run.stamp
 	@exec $(VENV) -m webapp serve
+
+# The same app on a local set: a primary with replicas and sentinels, or a Cluster.
+demo-sentinel: .venv/run.stamp
+	@exec $(VENV) -m webapp serve --set sentinel
+
+demo-cluster: .venv/run.stamp
+	@exec $(VENV) -m webapp serve --set cluster
 
 test: .venv/test.stamp
 	@$(TEST) tests/patterns --cov --cov-report=term-missing:skip-covered

@@ -18,6 +18,7 @@ from typing import Any
 import hypothesis
 import pytest
 import redis
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
@@ -25,7 +26,9 @@ from jinja2 import BytecodeCache, FileSystemBytecodeCache
 from webapp import create_app
 from webapp.admin import sign_in
 from webapp.connection import urls
+from webapp.connection.embedded import find_binary
 from webapp.connection.roles import Clients
+from webapp.connection.sets import SERVICE, SETS, LocalSet
 from webapp.settings import Settings, from_environ
 from webapp.shop.database import open_database
 from webapp.shop.seed import seed
@@ -36,6 +39,14 @@ ROOT = Path(__file__).parent.parent
 hypothesis.settings.register_profile("ci", derandomize=True, database=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis-set",
+        choices=SETS,
+        help="run the app of the page tests on such a set of real servers",
+    )
 
 
 def wait_until(holds: Callable[[], Any], *, within_s: float = 20.0) -> Any:
@@ -80,15 +91,38 @@ def instance(tmp_path: Path, seeded: Path) -> Path:
 
 
 @pytest.fixture
-def settings(instance: Path) -> Settings:
-    return from_environ(
-        {
-            "INSTANCE_PATH": str(instance),
+def redis_urls(
+    instance: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Two imitations, or an empty set of real servers if that was asked for."""
+    kind = request.config.getoption("--redis-set")
+    if kind is None:
+        return {
             "REDIS_CACHE_URL": f"fake://{instance}/cache",
             "REDIS_DURABLE_URL": f"fake://{instance}/durable",
-            "DEMO": "1",
         }
-    )
+    url: str = request.getfixturevalue(f"{kind}_set").url
+    with urls.probe_client(url) as client:
+        client.flushall()
+    monkeypatch.setattr(urls, "fake_server", _skip)
+    monkeypatch.setattr(time_machine, "travel", _skip)
+    return {"REDIS_URL": url}
+
+
+def _skip(*_: object, **__: object) -> None:
+    pytest.skip("of an imitation only: nobody turns real servers off, or their clock")
+
+
+@pytest.fixture
+def imitation(request: pytest.FixtureRequest) -> None:
+    """For what is so on two imitations only."""
+    if request.config.getoption("--redis-set"):
+        _skip()
+
+
+@pytest.fixture
+def settings(instance: Path, redis_urls: dict[str, str]) -> Settings:
+    return from_environ({"INSTANCE_PATH": str(instance), "DEMO": "1"} | redis_urls)
 
 
 @pytest.fixture(scope="session")
@@ -194,6 +228,42 @@ def durable_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisP
     server.start()
     yield server
     server.kill()
+
+
+@contextmanager
+def local_set(kind: str, folder: Path) -> Iterator[LocalSet]:
+    binary = find_binary()
+    assert binary is not None, "no valkey-server and no redis-server to test on"
+    servers = SETS[kind](binary, folder)
+    try:
+        servers.start()
+        allow_silence(servers, ms=30_000)
+        yield servers
+    finally:
+        servers.end()
+
+
+def allow_silence(servers: LocalSet, *, ms: int) -> None:
+    """How long a server may be silent until it is replaced: long on a busy machine."""
+    for member in servers.members:
+        if member.is_sentinel:
+            member.ask("SENTINEL", "SET", SERVICE, "down-after-milliseconds", ms)
+        elif "cluster" in servers.url:
+            member.ask("CONFIG", "SET", "cluster-node-timeout", ms)
+
+
+@pytest.fixture(scope="session")
+def sentinel_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSet]:
+    """A primary, two replicas and three sentinels; whoever harms it takes its own."""
+    with local_set("sentinel", tmp_path_factory.mktemp("sentinel")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def cluster_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSet]:
+    """Three primaries and three replicas; whoever harms it takes its own."""
+    with local_set("cluster", tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
 
 
 @dataclass

@@ -38,8 +38,10 @@ def test_a_roles_own_url_wins(base: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://x", "redis+other://x", "x", "redis://host:port", "redis://h:99999"]
-)
+    "url",
+    ["http://x", "redis+other://x", "x", "redis://host:port", "redis://h:99999",
+     "redis+sentinel://h:1", "redis+cluster://h:port"],
+)  # fmt: skip
 def test_an_unusable_url_is_refused_without_its_password(
     base: dict[str, str], url: str
 ) -> None:

@@ -79,6 +79,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         sessions,
         streams,
         throttled,
+        topology,
         visitors,
         visitors_api,
     )
@@ -154,7 +155,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
     patterns = catalog, sessions, rate_limits, locks, feed, streams, leaderboard
-    more = five, visitors, activity, atomicity, reference, admin, ops
+    more = five, visitors, activity, atomicity, topology, reference, admin, ops
     interface = api, session_api, throttled, leaderboard_api, visitors_api, orders_api
     for view in (overview, *patterns, *more, *interface):
         app.register_blueprint(view.bp)

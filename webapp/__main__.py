@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 
+from webapp.connection.sets import SETS
 from webapp.settings import Settings, SettingsError, from_environ
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -12,7 +13,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m webapp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="run the app")
+    serving = commands.add_parser("serve", help="run the app")
+    serving.add_argument(
+        "--set",
+        choices=SETS,
+        help="on a local set of servers that is started with it",
+    )
     commands.add_parser("keys", help="print every family of keys")
     commands.add_parser("seed", help="fill the shop's database if it is empty")
     worker = commands.add_parser("worker", help="handle orders beside a running app")
@@ -38,10 +44,10 @@ def _name(text: str) -> str:
 # Each command imports what it needs: a worker starts without the web server's part.
 
 
-def _serve(settings: Settings, _: argparse.Namespace) -> int:
+def _serve(settings: Settings, asked: argparse.Namespace) -> int:
     from webapp import launcher
 
-    return launcher.serve(settings)
+    return launcher.serve(settings, set_kind=asked.set)
 
 
 def _work(settings: Settings, asked: argparse.Namespace) -> int:

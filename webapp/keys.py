@@ -609,6 +609,17 @@ ATOMICITY_LAB = Family(
     role="durable",
 )
 
+TOPOLOGY_LAB = Family(
+    page="topology",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="list",
+    holds="what a client wrote while a primary went, to see what is left",
+    ttl_ms=60_000,
+    role="durable",
+)
+
 AUDIT = Family(
     page="admin",
     part="audit",
@@ -680,6 +691,7 @@ FAMILIES: tuple[Family, ...] = (
     ACTIVITY_LAB,
     ACCOUNT,
     ATOMICITY_LAB,
+    TOPOLOGY_LAB,
     AUDIT,
 )
 
@@ -714,6 +726,16 @@ def family_of(namespace: str, key: str) -> Family | None:
 def shown(key: str) -> str:
     """The key as people see it: of a digest only the first eight characters."""
     return _DIGEST.sub(r"{\1…}", key)
+
+
+def hashed(key: str) -> tuple[int, int]:
+    """Where the part that chooses the slot begins and ends: in the first braces.
+
+    All of the key counts where there are none, or nothing in them.
+    """
+    start = key.find("{") + 1
+    end = key.find("}", start)
+    return (start, end) if start and end > start else (0, len(key))
 
 
 def slot(key: str) -> int:

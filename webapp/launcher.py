@@ -28,7 +28,9 @@ from webapp.admin import sign_in
 from webapp.connection.embedded import EmbeddedServer, ServerError, find_binary
 from webapp.connection.roles import connect
 from webapp.connection.scratch import Keeper, Wishes
+from webapp.connection.sets import SETS, LocalSet, Member
 from webapp.instance import CannotStart, claimed, listening, make_private
+from webapp.live.setfile import SetFile, write_set
 from webapp.live.vitals import Vitals
 from webapp.settings import Settings, environ_with
 from webapp.shop import models
@@ -57,14 +59,17 @@ class AskedToEnd(Exception):
     """A signal came while the app was starting."""
 
 
-def serve(settings: Settings) -> int:
-    """Run the app until it is told to end; returns the exit code."""
+def serve(settings: Settings, *, set_kind: str | None = None) -> int:
+    """Run the app until it is told to end; returns the exit code.
+
+    With a kind of `SETS` it starts such a set and runs on it.
+    """
     try:
         with (
             claimed(settings.instance_path) as lock,
             listening(settings.host, settings.port) as listener,
         ):
-            launcher = Launcher(settings, listener)
+            launcher = Launcher(settings, listener, set_kind)
             print(launcher.url, os.getpid(), file=lock, flush=True)
             return launcher.run()
     except (CannotStart, ServerError) as error:
@@ -116,10 +121,16 @@ class Progress:
 class Launcher:
     """The children, and the loop that watches them. Runs in the main thread."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, set_kind: str | None = None
+    ) -> None:
         self._listener = listener
         self._address = listener.getsockname()[:2]
-        self._settings, self._servers = _equipped(settings)
+        self._set = _local_set(settings, set_kind) if set_kind else None
+        if self._set is None:
+            self._settings, self._servers = _equipped(settings)
+        else:
+            self._settings, self._servers = _on(self._set, settings), []
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._ended = Event()
         self._web: process.Process | None = None
@@ -160,6 +171,8 @@ class Launcher:
             raise AskedToEnd
 
     def _start_servers(self) -> None:
+        if self._set is not None:
+            self._start_set(self._set)
         if self._settings.sockets != self._settings.instance_path:
             make_private(self._settings.sockets)
         for server in self._servers:
@@ -168,6 +181,23 @@ class Launcher:
             server.await_answer()
             name = f"The {server.role} server"
             self._kept.append(process.Kept(name, server.start, server.trouble))
+
+    def _start_set(self, servers: LocalSet) -> None:
+        print(f"Starting {len(servers.members)} servers.", flush=True)
+        servers.start(self._check)
+        self._tell_of(servers)
+        for member in servers.members:
+
+            def start_again(member: Member = member) -> None:
+                member.start()
+                self._tell_of(servers)
+
+            name = f"The {member.name} at {member.address}"
+            self._kept.append(process.Kept(name, start_again, member.trouble))
+
+    def _tell_of(self, servers: LocalSet) -> None:
+        known = {m.address: m.child.pid for m in servers.members if m.child}
+        write_set(self._settings.instance_path, SetFile(url=servers.url, pids=known))
 
     def _start_web(self) -> None:
         """Start the web server on our socket, and wait until it answers."""
@@ -276,6 +306,8 @@ class Launcher:
         servers = [server.child for server in self._servers if server.child]
         servers += self._scratch.processes if self._scratch else []
         process.end(servers, within_s=_SERVERS_END_S)
+        if self._set is not None:
+            self._set.end()
 
     def _environ_of_children(self, metrics: Path) -> dict[str, str]:
         own = {"PORT": str(self._address[1]), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
@@ -284,6 +316,8 @@ class Launcher:
             for role, url in self._settings.redis_urls.items()
             if url.startswith(_FAKE)
         }
+        if self._set is not None:
+            own |= {"REDIS_URL": self._set.url, "DEMO": str(int(self._settings.demo))}
         if fakes:  # an imitation lives in one process; its settings look configured
             own |= {"WORKERS": "1", "DEMO": str(int(self._settings.demo)), **fakes}
         return environ_with(own)
@@ -297,6 +331,21 @@ def _chores(settings: Settings) -> list[Callable[[], object]]:
     engine = open_database(settings.database_url)
     cache = connect(settings.redis_urls, max_connections=2).cache
     return [*chores, lambda: replay_outbox(engine, cache, settings.namespace)]
+
+
+def _local_set(settings: Settings, kind: str) -> LocalSet:
+    """Raises CannotStart where it would not be used, or cannot be started."""
+    if len(settings.embedded_roles) < len(settings.redis_urls):
+        raise CannotStart(f"A {kind} set brings its own servers: unset REDIS_URL.")
+    binary = find_binary()
+    if binary is None:
+        raise CannotStart("A set needs valkey-server or redis-server, 7 or later.")
+    return SETS[kind](binary, _emptied(settings.instance_path / kind))
+
+
+def _on(servers: LocalSet, settings: Settings) -> Settings:
+    urls = dict.fromkeys(settings.redis_urls, servers.url)
+    return msgspec.structs.replace(settings, redis_urls=urls, embedded_roles=())
 
 
 def _equipped(settings: Settings) -> tuple[Settings, list[EmbeddedServer]]:

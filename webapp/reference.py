@@ -169,12 +169,14 @@ ANTI_PATTERNS = (
         "No isolation between cache and queue",
         "Separate instances",
         "Two roles, cache and durable, each with a server and a policy of its own.",
+        "topology",
     ),
     AntiPattern(
         "Ignoring pool limits",
         "Connections run out under load",
         "Size the pool to the workload",
         "A blocking pool as large as the threads, and a bounded wait for it.",
+        "topology",
     ),
     AntiPattern(
         "No stampede handling",
@@ -224,7 +226,8 @@ FACTS = (
     ),
     Fact(
         "Data is kept by RDB snapshots or an append-only file",
-        "The app's own durable server appends to a file, its cache does not.",
+        "Kill a server with 10,000 writes: without, with a snapshot, with an AOF.",
+        "topology",
     ),
     Fact(
         "Clients speak RESP over TCP",
@@ -233,8 +236,8 @@ FACTS = (
     ),
     Fact(
         "A pool avoids a handshake for each request",
-        "The first command after a start shows HELLO on the tape, later ones do not.",
-        "catalog",
+        "Connect for each request, and the tape shows a HELLO before every command.",
+        "topology",
     ),
 )
 REACH_FOR_IT = (
@@ -244,6 +247,7 @@ REACH_FOR_IT = (
     ("Session or token storage", "sessions"),
     ("Messaging by pub/sub", "feed"),
     ("Messaging by Streams, which loses nothing", "streams"),
+    ("Production settings: pool, replicas, cluster", "topology"),
 )
 
 

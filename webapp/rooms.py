@@ -103,6 +103,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("transactions",),
     ),
     Page(
+        name="topology",
+        url="/topology",
+        title="Topology",
+        use="Pools, nodes, failover, slots",
+        group="Labs",
+        rooms=(),
+    ),
+    Page(
         name="reference",
         url="/reference",
         title="Reference",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from webapp import paths
+from webapp.connection import addresses
 
 Role = Literal["cache", "durable"]
 ROLES: tuple[Role, ...] = ("cache", "durable")
@@ -150,6 +151,9 @@ def _redis_url(environ: Mapping[str, str], name: str) -> str | None:
     if url is None:
         return None
     try:
+        if addresses.is_set(url):
+            addresses.parse(url)
+            return url
         parts = urlsplit(url)
         usable = parts.scheme in _REDIS_SCHEMES and parts.port != 0
     except ValueError:
@@ -157,7 +161,8 @@ def _redis_url(environ: Mapping[str, str], name: str) -> str | None:
     if usable:
         return url
     raise SettingsError(
-        f"{name}: redis://host:port, rediss://host:port or unix:///path"
+        f"{name}: redis://host:port, rediss://host:port, unix:///path, "
+        "redis+sentinel://host:port,host:port/service or redis+cluster://host:port"
     )
 
 

@@ -279,6 +279,7 @@ def test_a_break_it_card_answers_with_its_result(
     assert durable.keys("rpl:locks:lab*") == []
 
 
+@pytest.mark.usefixtures("imitation")
 def test_without_a_server_that_processes_reach_their_cards_are_not_there(
     client: FlaskClient,
 ) -> None:

@@ -261,6 +261,7 @@ def test_the_keys_are_todays_the_weeks_and_a_simulations(client: FlaskClient) ->
     ]
 
 
+@pytest.mark.usefixtures("imitation")  # of which each role has its own
 def test_anonymous_views_of_every_page_leave_nothing_but_counters(
     app: Flask, client: FlaskClient
 ) -> None:

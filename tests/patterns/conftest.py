@@ -1,4 +1,7 @@
-"""Each test with a `redis_client` runs twice: on fakeredis, and on a real server."""
+"""Each test with a `redis_client` runs twice: on fakeredis, and on a real server.
+
+In `make test-all` it runs on a Sentinel set and on a Cluster too.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +15,15 @@ from tests.conftest import wait_until
 from webapp.connection.breaker import Breaker
 from webapp.connection.embedded import EmbeddedServer, find_binary
 from webapp.connection.recorder import Command, Recording, recording, unrecorded
-from webapp.connection.roles import breaker_of
+from webapp.connection.roles import breaker_of, pools_of
+from webapp.connection.sets import SETS
 from webapp.connection.urls import client_for
 from webapp.keys import family_of
 from webapp.scripts import preload
 
 _NAMESPACE = "rpl"
 _MANY_KEYS = {"DEL", "UNLINK", "EXISTS", "MGET"}
-_NO_KEYS = {"CLIENT", "HELLO", "PING", "SCRIPT", "FLUSHALL", "SCAN"}
+_NO_KEYS = {"HELLO", "PING", "SCRIPT", "FLUSHALL", "SCAN", "CLUSTER", "ROLE", "CLIENT"}
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +39,22 @@ def server() -> Iterator[EmbeddedServer]:
         server.kill()
 
 
-@pytest.fixture(params=["fake", "server"])
+_SETS = [pytest.param(f"{kind}_set", marks=pytest.mark.slow) for kind in SETS]
+
+
+@pytest.fixture(params=["fake", "server", *_SETS])
 def redis_client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """The app's own client of an empty server that knows all scripts."""
     url = "fake://patterns"
     if request.param == "server":
         url = f"unix://{request.getfixturevalue('server').socket}"
+    elif request.param != "fake":
+        url = request.getfixturevalue(request.param).url
     client = client_for(url, role="cache", max_connections=16)
     _empty(client)
     yield client
-    client.connection_pool.disconnect()
+    for pool in pools_of(client):
+        pool.disconnect()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import redis
 import simple_websocket
@@ -421,3 +422,44 @@ def test_a_child_that_ends_at_once_is_started_ever_later(
         17,
         31,
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_a_set_ends_with_the_app_and_a_lost_server_is_started_again(
+    tmp_path: Path, seeded: Path, kind: str, sign: signal.Signals
+) -> None:
+    instance = tmp_path / "instance"
+    instance.mkdir(mode=0o700)
+    shutil.copy(seeded, instance / "shop.db")
+    app = start(instance, *_SERVE, "--set", kind)
+    try:
+        wait_until(lambda: "Redis Patterns Live" in app.output, within_s=60)
+        told = instance / "set.json"
+        pids = msgspec.json.decode(told.read_bytes())["pids"]
+        lost = next(iter(pids))
+        os.kill(pids[lost], signal.SIGKILL)
+        wait_until(lambda: _pid_of(told, lost) != pids[lost], within_s=60)
+        wait_until(lambda: app.get("/readyz")[1].count('"up"') == 3, within_s=60)
+        servers = msgspec.json.decode(told.read_bytes())["pids"].values()
+        assert all(map(_is_alive, servers))
+        app.launcher.send_signal(sign)
+        wait_until(lambda: app.is_gone() and not any(map(_is_alive, servers)))
+    finally:
+        app.launcher.kill()
+        app.launcher.wait()
+
+
+def _pid_of(told: Path, address: str) -> int:
+    pid: int = msgspec.json.decode(told.read_bytes())["pids"][address]
+    return pid
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

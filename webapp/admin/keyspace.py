@@ -46,7 +46,15 @@ def states(client: redis.Redis, namespace: str, names: Sequence[str]) -> list[Ke
 
 def remove_namespace(client: redis.Redis, namespace: str) -> int:
     """Delete every key of this namespace by SCAN and UNLINK; returns how many."""
-    return sum(int(client.unlink(*page)) for page in pages(client, f"{namespace}:*"))
+    return sum(_unlink(client, page) for page in pages(client, f"{namespace}:*"))
+
+
+def _unlink(client: redis.Redis, page: Sequence[bytes]) -> int:
+    """One UNLINK a key: they lie in many slots."""
+    pipeline = client.pipeline(transaction=False)
+    for name in page:
+        pipeline.unlink(name)
+    return sum(pipeline.execute())
 
 
 def pages(client: redis.Redis, pattern: str) -> Iterator[list[bytes]]:

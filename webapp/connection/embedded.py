@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -92,6 +92,7 @@ class EmbeddedServer:
     binary: Path
     folder: Path
     sockets: Path
+    settings: Sequence[str] = ()  # instead of the role's
     child: process.Process | None = field(default=None, init=False)
     _silent_since: float | None = field(default=None, init=False)
     _patience_s: float = field(default=_HANGS_S, init=False)
@@ -165,7 +166,8 @@ class EmbeddedServer:
         paths = (
             f"{n} {json.dumps(str(p), ensure_ascii=False)}" for n, p in own.items()
         )
-        return os.fsencode("\n".join((*_COMMON, *SETTINGS[self.role], *paths)))
+        settings = self.settings or SETTINGS[self.role]
+        return os.fsencode("\n".join((*_COMMON, *settings, *paths)))
 
     def _refuse_foreign_server(self) -> None:
         """A server of an app killed just now may need a moment to be gone."""

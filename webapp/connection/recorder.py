@@ -49,6 +49,7 @@ class Trip:
     us: int = 0
     distance_us: int = 0  # of these, added by the network-distance fader
     sent: bool = True  # False: the server was not reached
+    beside: bool = False  # sent with the trip before it, to another node
 
 
 @dataclass(slots=True)
@@ -133,6 +134,7 @@ class RecordedConnection:
     """
 
     node = "redis"
+    beside = False  # the next trip goes with the one before it; it waits no more
     on_trip: Callable[[float], None] | None = None  # told the seconds of each trip
     _packed: Iterable[Sequence[Any]] | None = None
     _trip: Trip | None = None
@@ -188,12 +190,16 @@ class RecordedConnection:
         if sink is None:
             return
         at_us = sink.now_us()
-        if sink.distance_ms:
+        beside, self.beside = self.beside, False
+        if sink.distance_ms and not beside:
             time.sleep(sink.distance_ms / 1000)
             self._charged_at = time.perf_counter()
         source = _sender()
         sent = [Command(tuple(c), source=source) for c in commands]
-        self._trip = Trip(self.node, at_us, sent, distance_us=sink.distance_ms * 1000)
+        distance_us = 0 if beside else sink.distance_ms * 1000
+        self._trip = Trip(
+            self.node, at_us, sent, distance_us=distance_us, beside=beside
+        )
         self._open = 0
         sink.trips.append(self._trip)
 

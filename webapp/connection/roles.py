@@ -8,6 +8,7 @@ from typing import Any, Literal
 import redis
 
 from webapp.connection.breaker import Breaker
+from webapp.connection.cluster import ClusterClient
 from webapp.connection.urls import client_for
 
 Role = Literal["cache", "durable"]
@@ -29,7 +30,8 @@ class Clients:
         for _, client in self.items():
             breaker_of(client).end()
             client.close()
-            client.connection_pool.disconnect()
+            for pool in pools_of(client):
+                pool.disconnect()
 
 
 def connect(
@@ -59,16 +61,22 @@ def warm(client: redis.Redis, *, connections: int) -> None:
 
     Raises redis.ConnectionError or redis.TimeoutError.
     """
-    pool = client.connection_pool
-    taken: list[Any] = []
-    try:
-        taken.extend(pool.get_connection() for _ in range(connections))
-    finally:
-        for connection in taken:
-            pool.release(connection)
+    for pool in pools_of(client):
+        taken: list[Any] = []
+        try:
+            taken.extend(pool.get_connection() for _ in range(connections))
+        finally:
+            for connection in taken:
+                pool.release(connection)
 
 
-def breaker_of(client: redis.Redis) -> Breaker:
-    pool: Any = client.connection_pool
-    breaker: Breaker = pool.breaker
+def pools_of(client: redis.Redis) -> list[Any]:
+    """A pool a server: that of a Cluster's client are those of the nodes in use."""
+    if isinstance(client, ClusterClient):
+        return [node.connection_pool for node in client.topology.known]
+    return [client.connection_pool]
+
+
+def breaker_of(client: Any) -> Breaker:
+    breaker: Breaker = client.breaker
     return breaker

@@ -1,26 +1,26 @@
-"""From a URL to a client. Sentinel and Cluster get their lines here when they come."""
+"""From a URL to a client that records, is bounded in time, and sends only once."""
 
 from collections.abc import Callable
 from functools import cache
-from queue import Empty
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.client import Pipeline
 from redis.connection import (
-    BlockingConnectionPool,
     Connection,
+    ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.exceptions import ConnectionError, TimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from webapp.connection import budget, recorder
-from webapp.connection.breaker import Breaker, BreakerOpen
+from webapp.connection import addresses, recorder, sentinel
+from webapp.connection.addresses import Address, SetUrl
+from webapp.connection.breaker import Breaker
+from webapp.connection.cluster import ClusterClient
+from webapp.connection.guarded import GuardedClient, GuardedPool
+from webapp.connection.topology import ClusterBreaker, Topology
 
 CONNECT_TIMEOUT_S = 0.25
 READ_TIMEOUT_S = 1.0
@@ -53,68 +53,6 @@ _CLASSES: dict[str, type] = {
 }
 
 
-def _blames_the_server(error: Exception) -> bool:
-    """False where only our pool was busy, or the request's own time was up."""
-    ours = BreakerOpen, budget.BudgetSpent
-    return not isinstance(error, ours) and not isinstance(error.__context__, Empty)
-
-
-class GuardedPool(BlockingConnectionPool):
-    """Refuses at once while the breaker is open, and opens it when it must."""
-
-    breaker: Breaker
-
-    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
-        self.breaker.require_closed()
-        try:
-            return super().get_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
-        except (ConnectionError, TimeoutError) as error:
-            if _blames_the_server(error):
-                self.breaker.open(str(error))
-            raise
-
-
-class GuardedClient(redis.Redis):
-    """Tells the breaker of failures, and the tape of commands that were not sent."""
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        pool: Any = self.connection_pool
-        try:
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        except (ConnectionError, TimeoutError) as error:
-            last = recorder.last_command()
-            if last is None or last.args != args:
-                recorder.note_unsent(node_of(self), args, error)
-            if _blames_the_server(error):
-                pool.breaker.open(str(error))
-            raise
-
-    def pipeline(
-        self, transaction: bool = True, shard_hint: str | None = None
-    ) -> Pipeline:
-        return GuardedPipeline(
-            self.connection_pool, self.response_callbacks, transaction, shard_hint
-        )
-
-
-class GuardedPipeline(Pipeline):
-    """The same for commands that are sent together."""
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        pool: Any = self.connection_pool
-        queued = [args for args, _ in self.command_stack]
-        try:
-            return super().execute(raise_on_error)
-        except (ConnectionError, TimeoutError) as error:
-            last = recorder.last_command()
-            if last is None or last.error is None:
-                for args in queued:
-                    recorder.note_unsent(pool.connection_class.node, args, error)
-            if _blames_the_server(error):
-                pool.breaker.open(str(error))
-            raise
-
-
 def client_for(
     url: str,
     *,
@@ -124,9 +62,14 @@ def client_for(
     timeout_s: float = READ_TIMEOUT_S,
 ) -> redis.Redis:
     """A client whose commands are recorded, bounded in time, and sent only once."""
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     if scheme == "fake":
         return _fake(url, role, max_connections, on_trip)
+    if addresses.is_set(url):
+        limits = {"max_connections": max_connections, "timeout": POOL_WAIT_S}
+        options = {**_options(), "socket_timeout": timeout_s, **limits}
+        make = _of_sentinels if scheme == "redis+sentinel" else _of_cluster
+        return make(url, addresses.parse(url), role, on_trip, options)
     if scheme not in _CLASSES:
         raise UnusableUrl(
             f"{role}: a URL starts with redis://, rediss:// or unix://, not {scheme}://"
@@ -138,20 +81,64 @@ def client_for(
         health_check_interval=0 if scheme == "unix" else HEALTH_CHECK_S,
         **_options() | {"socket_timeout": timeout_s},
     )
-    return _guard(pool, _CLASSES[scheme], url, role, on_trip)
+    return _guard(pool, _CLASSES[scheme], probe_client(url), role, on_trip)
 
 
-def probe_client(url: str) -> redis.Redis:
-    """A client of one connection that nobody records and no breaker guards."""
-    if urlsplit(url).scheme == "fake":
+def probe_client(url: str, *, timeout_s: float = READ_TIMEOUT_S) -> redis.Redis:
+    """A client of two connections that nobody records and no breaker guards."""
+    scheme = url.partition("://")[0]
+    if scheme == "fake":
         import fakeredis
 
         return fakeredis.FakeRedis(server=fake_server(url))
-    return redis.Redis.from_url(url, max_connections=2, **_options())
+    options = {**_options(), "socket_timeout": timeout_s, "max_connections": 2}
+    if not addresses.is_set(url):
+        return redis.Redis.from_url(url, **options)
+    at = addresses.parse(url)
+    if at.kind == "sentinel":
+        pool = sentinel.PrimaryPool(
+            at.service,
+            sentinel.manager(at, _options()),
+            connection_class=sentinel.PrimaryConnection,
+            **_credentials(at),
+            **options,
+        )
+        return redis.Redis(connection_pool=pool)
+
+    def connect(address: Address) -> redis.Redis:
+        return redis.Redis(
+            connection_pool=ConnectionPool(
+                host=address[0], port=address[1], **_credentials(at), **options
+            )
+        )
+
+    return ClusterProber(Topology(at.addresses, connect))
 
 
-def node_of(client: redis.Redis) -> str:
-    return str(client.connection_pool.connection_class.node)
+class ClusterProber(ClusterClient):
+    """Asks for the layout anew before it says that all primaries answer."""
+
+    def ping(self, **options: Any) -> Any:
+        self.topology.refresh()
+        return super().ping(**options)
+
+
+def server_of(client: redis.Redis, key: str) -> str:
+    """The address of the server that has this key; empty where it is on a socket.
+
+    Raises redis.ConnectionError.
+    """
+    pool: Any = home(client, key).connection_pool
+    if isinstance(pool, sentinel.GuardedPrimaryPool):
+        host, port = pool.master_address or pool.get_master_address()
+        return f"{host}:{port}"
+    at = pool.connection_kwargs
+    return f"{at['host']}:{at['port']}" if "host" in at else ""
+
+
+def home(client: redis.Redis, key: str) -> redis.Redis:
+    """The client of the server that has this key, for what is about a connection."""
+    return client.home(key) if isinstance(client, ClusterClient) else client
 
 
 def _options() -> dict[str, Any]:
@@ -164,12 +151,48 @@ def _options() -> dict[str, Any]:
     }
 
 
-def _guard(
-    pool: GuardedPool, connection_class: type, url: str, role: str, on_trip: OnTrip
+def _credentials(at: SetUrl) -> dict[str, Any]:
+    return {"username": at.username, "password": at.password}
+
+
+def _of_sentinels(
+    url: str, at: SetUrl, role: str, on_trip: OnTrip, options: dict[str, Any]
 ) -> redis.Redis:
-    own = {"node": role, "on_trip": staticmethod(on_trip) if on_trip else None}
+    pool = sentinel.GuardedPrimaryPool(
+        at.service,
+        sentinel.manager(at, _options()),
+        health_check_interval=HEALTH_CHECK_S,
+        **_credentials(at),
+        **options,
+    )
+    return _guard(pool, sentinel.RecordedPrimary, probe_client(url), role, on_trip)
+
+
+def _of_cluster(
+    url: str, at: SetUrl, role: str, on_trip: OnTrip, options: dict[str, Any]
+) -> redis.Redis:
+    def connect(address: Address) -> redis.Redis:
+        host, port = address
+        own = {"host": host, "port": port, **_credentials(at)}
+        pool = GuardedPool(health_check_interval=HEALTH_CHECK_S, **own, **options)
+        prober = redis.Redis(max_connections=2, **own, **_options())
+        return _guard(pool, RecordedTCP, prober, f"{role} {host}:{port}", on_trip)
+
+    topology = Topology(at.addresses, connect)
+    breaker = ClusterBreaker(role, probe_client(url), topology)
+    return ClusterClient(topology, breaker=breaker)
+
+
+def _guard(
+    pool: GuardedPool,
+    connection_class: type,
+    prober: redis.Redis,
+    node: str,
+    on_trip: OnTrip,
+) -> redis.Redis:
+    own = {"node": node, "on_trip": staticmethod(on_trip) if on_trip else None}
     pool.connection_class = type(connection_class.__name__, (connection_class,), own)
-    pool.breaker = Breaker(role, probe_client(url))
+    pool.breaker = Breaker(node, prober)
     return GuardedClient(connection_pool=pool)
 
 
@@ -194,4 +217,4 @@ def _fake(url: str, role: str, max_connections: int, on_trip: OnTrip) -> redis.R
         server=fake_server(url),
         version=(7, 4),
     )
-    return _guard(pool, RecordedFake, url, role, on_trip)
+    return _guard(pool, RecordedFake, probe_client(url), role, on_trip)

@@ -26,7 +26,9 @@ Tone = Literal["ok", "wait", "no"]
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,6}")
 _CLEANUP_S = 0.25
-_OF_CONNECTIONS = {"AUTH", "CLIENT", "HELLO", "PING", "SELECT"}  # and maybe secret
+# What connections say for themselves, some of it secret.
+_OF_CONNECTIONS = {"AUTH", "ASKING", "CLIENT", "CLUSTER", "HELLO", "PING", "ROLE"}
+_OF_CONNECTIONS |= {"SELECT"}
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
 
 

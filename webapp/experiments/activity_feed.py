@@ -8,6 +8,7 @@ import msgspec
 import redis
 
 from webapp.connection.recorder import Recording
+from webapp.connection.urls import home
 from webapp.experiments import (
     Bench,
     Control,
@@ -136,7 +137,8 @@ def push_then_trim(client: redis.Redis, key: str, entry: str, *, dies: bool) -> 
 
 def push_in_multi_and_die(client: redis.Redis, key: str, entry: str) -> None:
     """The connection ends before EXEC, so the server forgets what was queued."""
-    connection = client.connection_pool.get_connection()
+    pool = home(client, key).connection_pool
+    connection = pool.get_connection()
     try:
         queued = ("MULTI",), ("LREM", key, 0, entry), ("LPUSH", key, entry)
         connection.send_packed_command(connection.pack_commands(queued))
@@ -144,7 +146,7 @@ def push_in_multi_and_die(client: redis.Redis, key: str, entry: str) -> None:
             connection.read_response()
     finally:
         connection.disconnect()
-        client.connection_pool.release(connection)
+        pool.release(connection)
     raise Died
 
 

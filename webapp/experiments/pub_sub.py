@@ -9,6 +9,7 @@ import msgspec
 import redis
 from redis.exceptions import ConnectionError
 
+from webapp.connection.urls import home
 from webapp.experiments import (
     Bench,
     Control,
@@ -109,7 +110,8 @@ def run_lost_connection(bench: Bench) -> Outcome:
 
 
 def _lose_for_ever(bench: Bench, run: Run) -> tuple[Lane, int]:
-    client, channel, replay = bench.client, run.key("channel"), Replay(run)
+    channel, replay = run.key("channel"), Replay(run)
+    client = home(bench.client, channel)
     tapped = Tapped(client)
     pubsub = tapped.pubsub()
     heard = listen_until_it_breaks(pubsub)
@@ -125,7 +127,8 @@ def _lose_for_ever(bench: Bench, run: Run) -> tuple[Lane, int]:
 
 
 def _lose_and_join(bench: Bench, run: Run) -> tuple[Lane, int]:
-    client, stream, replay = bench.client, run.key("stream"), Replay(run)
+    stream, replay = run.key("stream"), Replay(run)
+    client = home(bench.client, stream)
     tapped = Tapped(client)
     heard = listen_again(tapped, stream)
 

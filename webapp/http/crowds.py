@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from webapp import keys
-from webapp.connection import budget, recorder
+from webapp.connection import recorder
 from webapp.experiments import stampede_lab
 from webapp.experiments.stampede_lab import READERS, TITLES, LabBusy, Name, Ran
 from webapp.http import ids, lab, timelines
@@ -41,8 +41,8 @@ def run(form: Mapping[str, str]) -> Asked:
     crowd = Crowd(_method(form.get("method", "none")), _count(form))
     names = list(TITLES) if form.get("all") else [crowd.method]
     try:
-        with budget.limited_to(_DEADLINE_S):
-            runs = stampede_lab.run(lab.bench(keys.LAB), names, readers=crowd.count)
+        with lab.bench_for(keys.LAB, within_s=_DEADLINE_S) as bench:
+            runs = stampede_lab.run(bench, names, readers=crowd.count)
     except LabBusy as error:
         raise Problem(
             503,

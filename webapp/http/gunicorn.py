@@ -10,6 +10,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 import webapp
 from webapp import process
+from webapp.http import pools
 from webapp.settings import from_environ
 
 _settings = from_environ()
@@ -41,9 +42,11 @@ def post_fork(arbiter: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Have websockets closed with 1001 as soon as the worker is told to end."""
-    hub = worker.wsgi.extensions.get("hub")
+    extensions = getattr(worker.wsgi, "extensions", {})
+    hub = extensions.get("hub")
     if hub is None:
         return
+    pools.watch(extensions["clients"])
 
     def end(number: int, frame: FrameType | None) -> None:
         hub.close()

@@ -1,8 +1,8 @@
 """Break it: runs an experiment, names it on the tape, and answers its card."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from flask import current_app, request
 
@@ -14,9 +14,7 @@ from webapp.http.errors import Problem
 from webapp.keys import Family
 from webapp.shop.seed import FEATURED_IDS
 
-T = TypeVar("T")
-
-_RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
+RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
 
 
 @dataclass(frozen=True)
@@ -53,20 +51,21 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
         controls = experiment.parse(request.form)
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    outcome = on_bench(family, lambda own: experiment.run(own, **controls))
+    with bench_for(family) as bench:
+        outcome = experiment.run(bench, **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
     name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)
 
 
-def on_bench(family: Family, measure: Callable[[Bench], T]) -> T:
-    """What it answers on the bench of that family, in the time a run may take."""
-    with budget.limited_to(_RUN_DEADLINE_S):
-        return measure(bench(family))
+@contextmanager
+def bench_for(family: Family, *, within_s: float = RUN_DEADLINE_S) -> Iterator[Bench]:
+    """What a run may use, on the server of that family, and how long it may take."""
+    with budget.limited_to(within_s):
+        yield _bench(family)
 
 
-def bench(family: Family) -> Bench:
-    """What an experiment with scratch keys of this family may use."""
+def _bench(family: Family) -> Bench:
     extensions = current_app.extensions
     clients: Clients = extensions["clients"]
     client = clients.cache if family.role == "cache" else clients.durable

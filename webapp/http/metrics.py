@@ -8,6 +8,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
 )
@@ -27,6 +28,18 @@ TRIPS = Histogram(
     "rpl_redis_trip_seconds", "Round trips to Redis", ["role"], buckets=_BUCKETS
 )
 REQUESTS = Counter("rpl_http_requests", "Requests answered", ["endpoint", "status"])
+POOL = Gauge(
+    "rpl_pool_connections",
+    "Connections of each worker's pools",
+    ["node", "state"],
+    multiprocess_mode="liveall",
+)
+POOL_WAITS = Gauge(
+    "rpl_pool_waits",
+    "How often all connections of a worker's pool were in use",
+    ["node"],
+    multiprocess_mode="liveall",
+)
 LATENCY = Histogram(
     "rpl_http_request_seconds", "Time to answer", ["endpoint"], buckets=_BUCKETS
 )

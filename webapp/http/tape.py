@@ -6,7 +6,7 @@ here, so nothing raw leaves the process.
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -127,8 +127,8 @@ def receipt(recording: Recording, *, page: str, namespace: str) -> Receipt:
         page=page,
         started_at=recording.started_at,
         commands=n,
-        round_trips=sum(trip.sent for trip in recording.trips),
-        redis_us=sum(trip.us for trip in recording.trips),
+        round_trips=sum(trip.sent and not trip.beside for trip in recording.trips),
+        redis_us=_redis_us(recording.trips),
         database_us=sum(query.us for query in recording.sql),
         duration_us=recording.now_us(),
         housekeeping=recording.housekeeping,
@@ -141,6 +141,17 @@ def receipt(recording: Recording, *, page: str, namespace: str) -> Receipt:
             if n in shown
         ),
     )
+
+
+def _redis_us(trips: Sequence[Trip]) -> int:
+    """The time of all trips; of those sent together, to several nodes, the longest."""
+    longest: list[int] = []
+    for trip in trips:
+        if trip.beside and longest:
+            longest[-1] = max(longest[-1], trip.us)
+        else:
+            longest.append(trip.us)
+    return sum(longest)
 
 
 def _shown(count: int) -> Container[int]:

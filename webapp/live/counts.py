@@ -13,6 +13,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 _READS = "rpl_cache_reads_total"
 _EVENTS = "rpl_events_total"
 _TRIPS = "rpl_redis_trip_seconds_bucket"
+_POOL = "rpl_pool_connections"
+_WAITS = "rpl_pool_waits"
 _OUTCOMES = {"hit": "hits", "miss": "misses", "bypass": "bypasses"}
 
 
@@ -26,6 +28,8 @@ class Counts:
     by_shoppers: int = 0  # of these reads, those of the simulated shoppers
     trips: Mapping[float, int] = field(default_factory=dict)  # at most so many seconds
     events: Mapping[str, int] = field(default_factory=dict)  # by "page.event"
+    # By process and node, how many are "in use" and so on: as it is, never a growth.
+    pools: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
 
     def since(self, before: "Counts") -> "Counts":
         """What was added; nothing where the totals began anew in between."""
@@ -39,7 +43,9 @@ class Counts:
         return Counts(**added, trips=trips, events=events)
 
 
-_READ = tuple(f.name for f in fields(Counts) if f.name not in ("trips", "events"))
+_READ = tuple(
+    f.name for f in fields(Counts) if f.name not in ("trips", "events", "pools")
+)
 
 
 def read(folder: Path) -> Counts:
@@ -47,6 +53,7 @@ def read(folder: Path) -> Counts:
     reads: Counter[str] = Counter()
     trips: Counter[float] = Counter()
     events: Counter[str] = Counter()
+    pools: dict[tuple[str, str], dict[str, int]] = {}
     for metric in _metrics(folder):
         for sample in metric.samples:
             if sample.name == _TRIPS:
@@ -54,11 +61,15 @@ def read(folder: Path) -> Counts:
             elif sample.name == _EVENTS:
                 name = f"{sample.labels['page']}.{sample.labels['event']}"
                 events[name] += int(sample.value)
+            elif sample.name in (_POOL, _WAITS):
+                pool = sample.labels["pid"], sample.labels["node"]
+                state = sample.labels.get("state", "waits")
+                pools.setdefault(pool, {})[state] = int(sample.value)
             elif sample.name == _READS:
                 reads[_OUTCOMES[sample.labels["outcome"]]] += int(sample.value)
                 if sample.labels["traffic"] == "shopper":
                     reads["by_shoppers"] += int(sample.value)
-    return Counts(**reads, trips=trips, events=events)
+    return Counts(**reads, trips=trips, events=events, pools=pools)
 
 
 def percentile_us(seconds: Iterable[Counts], share: float) -> int | None:

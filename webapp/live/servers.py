@@ -96,9 +96,7 @@ class Probe:
 
     def __init__(self, role: Role, url: str) -> None:
         self._role: Role = role
-        self._client = probe_client(url)
-        pool: Any = self._client.connection_pool
-        pool.connection_kwargs["socket_timeout"] = _READ_TIMEOUT_S
+        self._client = probe_client(url, timeout_s=_READ_TIMEOUT_S)
         self._client.response_callbacks.pop("INFO", None)  # its size is shown
         self._name = ""
         self._totals: Totals | None = None

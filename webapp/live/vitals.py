@@ -15,6 +15,7 @@ import msgspec
 
 from webapp.live import counts
 from webapp.live.counts import Counts
+from webapp.live.nodes import NodeMap, mappers
 from webapp.live.servers import (
     Answer,
     Imitation,
@@ -47,6 +48,17 @@ class Strip(msgspec.Struct, frozen=True, kw_only=True):
     shoppers_share: float = 0.0  # of all these reads, 0 to 1
 
 
+class PoolNow(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker's connections to one server."""
+
+    worker: str = ""  # its process id; empty: the one that is asked
+    node: str  # "cache", "durable 127.0.0.1:7001"
+    in_use: int
+    idle: int
+    limit: int
+    waits: int  # how often all were in use, since the worker started
+
+
 class VitalsNow(msgspec.Struct, frozen=True, kw_only=True):
     """One second's vitals; what is not known is None."""
 
@@ -67,6 +79,8 @@ class VitalsNow(msgspec.Struct, frozen=True, kw_only=True):
     limited: bool = False  # an imitation inside a worker: nobody else can ask it
     shoppers_per_s: int | None = None  # None: not in demo mode
     housekeeping: list[Spent] = []
+    pools: list[PoolNow] = []  # by worker
+    maps: list[NodeMap] = []  # of each set of servers; empty: single servers
 
     @property
     def age_ms(self) -> int:
@@ -122,6 +136,7 @@ class Vitals:
             Imitation(role) if _is_fake(url) else Probe(role, url)
             for role, url in settings.redis_urls.items()
         ]
+        self._mappers = mappers(settings.redis_urls)
         self._counts: Counts | None = None
         self._minute = deque([Second()] * SECONDS, maxlen=SECONDS)
         self._trouble = ""
@@ -180,6 +195,8 @@ class Vitals:
             limited=self._limited,
             shoppers_per_s=shoppers.read_rate(folder) if demo else None,
             housekeeping=[a.spent for a in answers if a.spent],
+            pools=_pools(self._counts) if self._counts else [],
+            maps=[mapper.look() for mapper in self._mappers],
         )
 
     def _write(self, vitals: VitalsNow) -> None:
@@ -205,6 +222,21 @@ def _strip(seconds: Sequence[Counts]) -> Strip:
 def _series(seconds: Sequence[Counts]) -> dict[str, list[int]]:
     names = {name for second in seconds for name in second.events}
     return {name: [s.events.get(name, 0) for s in seconds] for name in sorted(names)}
+
+
+def _pools(now: Counts) -> list[PoolNow]:
+    return [
+        PoolNow(
+            worker=worker,
+            node=node,
+            in_use=states.get("in use", 0),
+            idle=states.get("idle", 0),
+            limit=states.get("limit", 0),
+            waits=states.get("waits", 0),
+        )
+        for (worker, node), states in sorted(now.pools.items())
+        if states.get("limit")
+    ]
 
 
 def _is_fake(url: str) -> bool:

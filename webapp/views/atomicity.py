@@ -65,9 +65,8 @@ def run_race() -> Response:
         clients = contention.CLIENTS.parse(request.form.get("clients", ""))
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    race = lab.on_bench(
-        keys.ATOMICITY_LAB, lambda bench: contention.run(bench, clients=clients)
-    )
+    with lab.bench_for(keys.ATOMICITY_LAB) as bench:
+        race = contention.run(bench, clients=clients)
     lab.name_on_the_tape("Race", replayed=True)
     wrong = sum(not way.is_right for way in race.ways)
     delivery.verdict("no" if wrong else "ok", f"{wrong} of {len(race.ways)} wrong")

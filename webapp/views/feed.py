@@ -54,7 +54,8 @@ def cut() -> Response:
         away = cut_line.AWAY.parse(request.form.get("away", ""))
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    done = lab.on_bench(keys.FEED_LAB, lambda bench: cut_line.run(bench, away=away))
+    with lab.bench_for(keys.FEED_LAB) as bench:
+        done = cut_line.run(bench, away=away)
     lab.name_on_the_tape("Cut the line", replayed=True)
     lost = done.lost("Pub/sub")
     delivery.verdict("no" if lost else "ok", f"{lost} lost")

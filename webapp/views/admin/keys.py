@@ -9,6 +9,7 @@ from webapp import keys
 from webapp.admin import audit, changes, names, scan, values
 from webapp.admin.scan import Place, Query
 from webapp.connection import budget
+from webapp.connection.cluster import cursor_bound
 from webapp.http import admin_access, delivery, ids
 from webapp.http.errors import Problem
 from webapp.http.jinja import plural
@@ -18,7 +19,7 @@ from webapp.views.admin import parts
 bp = Blueprint("keys", __name__, url_prefix="/keys")
 
 _ENOUGH = 50  # rows; until then a scan goes on by itself
-_CURSOR = re.compile(r"0|[1-9][0-9]{0,19}")
+_CURSOR = re.compile(r"0|[1-9][0-9]{0,999}")
 _TITLES = {"delete": "Delete keys", "expire": "Set a TTL"}  # by action
 _CHANGE_DEADLINE_S = 20.0
 _MOST_NAMED = 500
@@ -205,7 +206,8 @@ def _query() -> Query | None:
     if type_ and type_ not in scan.TYPES:
         raise Problem(400, "No such type", f"type: one of {', '.join(scan.TYPES)}.")
     cursor = request.args.get("cursor", "0")
-    if not _CURSOR.fullmatch(cursor) or int(cursor) >= 2**64:
+    below = cursor_bound(parts.client_of(parts.place()))
+    if not _CURSOR.fullmatch(cursor) or int(cursor) >= below:
         raise Problem(400, "Not a cursor", "cursor: a number that a scan gave.")
     most = scan.LARGEST_STEP
     step = request.args.get("step", str(scan.FIRST_STEP))
