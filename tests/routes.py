@@ -18,6 +18,8 @@ PARTS = {
     "player": "ada",
     "order_id": "1795385319442-0",
     "filename": "app.css",
+    "number": "1",
+    "wish": "kill",
 }
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 

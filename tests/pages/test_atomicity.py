@@ -122,7 +122,7 @@ def test_a_break_it_card_runs(client: FlaskClient, name: str) -> None:
 
 
 def test_the_keys_of_the_accounts_are_listed(client: FlaskClient) -> None:
-    client.get("/atomicity")
+    client.post("/atomicity/transfer", data=TRANSFER)
     assert client.get("/atomicity/keys", headers=HTMX).text.count("{shop}") >= 3
 
 

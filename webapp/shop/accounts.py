@@ -24,13 +24,17 @@ class Accounts:
         )
 
     def balances(self) -> dict[str, int]:
-        """By name; whoever has no account yet gets one (one round trip)."""
+        """By name; who has no account yet is shown with what it would begin with."""
+        found = cast("list[bytes | None]", self.client.mget(self.keys))
+        amounts = [START if amount is None else int(amount) for amount in found]
+        return dict(zip(NAMES, amounts, strict=True))
+
+    def open(self) -> None:
+        """Whoever has no account, or whose account ended, gets one."""
         with self.client.pipeline(transaction=True) as multi:
             for key in self.keys:
                 multi.set(key, START, nx=True, px=self.transfers.ttl_ms)
-            multi.mget(self.keys)
-            found = cast("list[bytes]", multi.execute()[-1])
-        return dict(zip(NAMES, map(int, found), strict=True))
+            multi.execute()
 
     def start_again(self) -> None:
         with self.client.pipeline(transaction=True) as multi:

@@ -39,7 +39,8 @@ def show() -> Response:
 def transfer() -> Response:
     """Move an amount in the way that was chosen; refused where it is not there."""
     way, giver, taker, amount = _asked()
-    _balances()  # who has no account, or whose account ended, gets one
+    with delivery.beside("Open accounts", housekeeping=True):
+        _accounts().open()
     try:
         moved = _accounts().move(way, giver, taker, amount)
     except TooContended as error:
@@ -115,8 +116,10 @@ def _asked() -> tuple[Way, str, str, int]:
 
 
 def _respond(*, moved: Moved | None = None, **more: Any) -> Response:
+    with delivery.beside("Read the balances", housekeeping=True):
+        balances = _accounts().balances()
     context = {
-        "balances": _balances(),
+        "balances": balances,
         "moved": moved,
         "start": START,
         "most": _MOST,
@@ -134,11 +137,6 @@ def _respond(*, moved: Moved | None = None, **more: Any) -> Response:
         "sources": sources.with_badges(_FILES, delivery.own_receipt()),
     }
     return delivery.answer("atomicity", **context | more)
-
-
-def _balances() -> dict[str, int]:
-    with delivery.beside("Read the balances", housekeeping=True):
-        return _accounts().balances()
 
 
 def _accounts() -> Accounts:

@@ -28,13 +28,13 @@ def start() -> Response:
     return _respond()
 
 
-@bp.post("/nodes/<int:n>/<wish>")
-def change(n: int, wish: str) -> Response:
+@bp.post("/nodes/<number>/<wish>")
+def change(number: str, wish: str) -> Response:
     """Kill, stop or restart one server; one that was killed comes back empty."""
-    if n not in NUMBERS or wish not in _WISHES:
+    if number not in map(str, NUMBERS) or wish not in _WISHES:
         raise Problem(404, "No such server", "A server from 1 to 5, and a wish.")
     _five().wishes.want()
-    _five().wishes.ask(n, _WISHES[wish])
+    _five().wishes.ask(int(number), _WISHES[wish])
     return _respond()
 
 
