@@ -56,7 +56,7 @@ def slot_of(args: Sequence[Any]) -> int | None:
     if words[0] in _NO_KEY:
         return None
     if words[0] in _AFTER_STREAMS:
-        at = [str(word).upper() for word in words].index("STREAMS") + 1
+        at = [encoded(word).upper() for word in words].index(b"STREAMS") + 1
     else:
         at = _FIRST_KEY.get(words[0], 1)
     if words[0] in ("EVAL", "EVALSHA", "FCALL") and not int(words[2]):
