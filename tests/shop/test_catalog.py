@@ -12,6 +12,8 @@ from tests.conftest import wait_until
 from webapp.connection import urls
 from webapp.connection.recorder import Recording, recording
 from webapp.connection.roles import Clients, connect
+from webapp.patterns.distributed_lock import DistributedLock
+from webapp.patterns.stampede import LockedFlight
 from webapp.scripts import preload
 from webapp.shop import outbox, queries
 from webapp.shop.catalog import Catalog, replay_outbox
@@ -185,6 +187,8 @@ def test_a_protected_read_shares_its_copy_with_the_other_ways(
 
 
 def test_a_protected_miss_takes_two_round_trips(catalog: Catalog) -> None:
+    long = DistributedLock(ttl_ms=9_000, keep_ms=60_000)
+    catalog.flight = LockedFlight(lock=long)  # no load is so slow that it is extended
     with recording(Recording("read")) as own:
         catalog.protected_product(1042)
     assert len(own.trips) == 2
