@@ -1,7 +1,8 @@
 """Break it: runs an experiment, names it on the tape, and answers its card."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flask import current_app, request
 
@@ -12,6 +13,8 @@ from webapp.http import delivery
 from webapp.http.errors import Problem
 from webapp.keys import Family
 from webapp.shop.seed import FEATURED_IDS
+
+T = TypeVar("T")
 
 _RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
 
@@ -50,15 +53,19 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
         controls = experiment.parse(request.form)
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    with budget.limited_to(_RUN_DEADLINE_S):
-        outcome = experiment.run(bench(family), **controls)
+    outcome = on_bench(family, lambda bench: experiment.run(bench, **controls))
     delivery.verdict(outcome.tone, outcome.verdict)
-    _name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
+    name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)
 
 
-def bench(family: Family) -> Bench:
-    """What an experiment with scratch keys of this family may use."""
+def on_bench(family: Family, measure: Callable[[Bench], T]) -> T:
+    """What it answers on the bench of that family, in the time a run may take."""
+    with budget.limited_to(_RUN_DEADLINE_S):
+        return measure(_bench(family))
+
+
+def _bench(family: Family) -> Bench:
     extensions = current_app.extensions
     clients: Clients = extensions["clients"]
     client = clients.cache if family.role == "cache" else clients.durable
@@ -68,7 +75,7 @@ def bench(family: Family) -> Bench:
     return Bench(client, engine, settings.namespace, first, family, url)
 
 
-def _name_on_the_tape(title: str, *, replayed: bool) -> None:
+def name_on_the_tape(title: str, *, replayed: bool) -> None:
     """A run is named by its title; what a replay leaves to the request is tidying."""
     if (own := recorder.current()) is not None:
         own.cause = f"Tidy up: {title}" if replayed else f"Run: {title}"
