@@ -372,6 +372,7 @@ def test_outside_of_demo_mode_nobody_is_killed_and_no_fader_is_there(
     assert "Kill worker-1" not in page
 
 
+@pytest.mark.usefixtures("imitation")
 def test_without_workers_the_page_says_so(client: FlaskClient) -> None:
     """An imitation of a server is out of reach for other processes."""
     page = client.get("/streams").text

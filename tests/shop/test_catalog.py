@@ -10,8 +10,11 @@ from sqlalchemy import Engine
 
 from tests.conftest import wait_until
 from webapp.connection import urls
+from webapp.connection.budget import limited_to
 from webapp.connection.recorder import Recording, recording
 from webapp.connection.roles import Clients, connect
+from webapp.patterns.distributed_lock import DistributedLock
+from webapp.patterns.stampede import LockedFlight
 from webapp.scripts import preload
 from webapp.shop import outbox, queries
 from webapp.shop.catalog import Catalog, replay_outbox
@@ -185,9 +188,23 @@ def test_a_protected_read_shares_its_copy_with_the_other_ways(
 
 
 def test_a_protected_miss_takes_two_round_trips(catalog: Catalog) -> None:
+    long = DistributedLock(ttl_ms=9_000, keep_ms=60_000)
+    catalog.flight = LockedFlight(lock=long)  # no load is so slow that it is extended
     with recording(Recording("read")) as own:
         catalog.protected_product(1042)
     assert len(own.trips) == 2
+
+
+def test_to_wait_for_another_does_not_use_up_the_requests_time_for_redis(
+    catalog: Catalog, clients: Clients
+) -> None:
+    """Or the last wait would end as a timeout, which opens the breaker for all."""
+    catalog.flight = LockedFlight(wait_ms=300)
+    catalog.cache.set(catalog.entry(1042).lease, "another's", px=9_000)
+    with limited_to(0.1):
+        read = catalog.protected_product(1042)
+    assert read.outcome == "miss"  # its own load, after waiting in vain
+    assert not clients.breakers["cache"].is_open
 
 
 def test_an_edit_takes_the_lock_of_who_loads_away(

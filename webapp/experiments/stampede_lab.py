@@ -185,7 +185,7 @@ class _Crowd:
             "none": Unprotected(_TTL_MS),
             "lock": LockedFlight(_TTL_MS, wait_ms=_PATIENCE_MS, lock=lock),
             "stale": StaleWhileRevalidate(
-                _TTL_MS - _STALE_MS, _STALE_MS, start=self._start
+                _TTL_MS - _STALE_MS, _STALE_MS, lock, start=self._start
             ),
             "early": EarlyExpiry(_TTL_MS),
         }

@@ -14,7 +14,7 @@ from webapp.http.errors import Problem
 from webapp.keys import Family
 from webapp.shop.seed import FEATURED_IDS
 
-RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
+_RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
 
 
 @contextmanager
-def bench_for(family: Family, *, within_s: float = RUN_DEADLINE_S) -> Iterator[Bench]:
+def bench_for(family: Family) -> Iterator[Bench]:
     """What a run may use, on the server of that family, and how long it may take."""
-    with budget.limited_to(within_s):
+    with budget.limited_to(_RUN_DEADLINE_S):
         yield _bench(family)
 
 

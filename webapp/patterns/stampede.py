@@ -76,6 +76,9 @@ _JITTER = 0.10  # TTLs are longer by up to this share, so they end apart
 _BEAT_S = 0.05  # how often a lock is looked after
 _LISTEN_MS = 250  # for one BLPOP; a wake-up that was lost costs no more
 
+# It ends by itself while there is time for another to load, before who waits gives up.
+_BRIEF = DistributedLock(ttl_ms=500, keep_ms=60_000)
+
 _fetch = load_script("stampede/fetch")
 _store = load_script("stampede/store")
 
@@ -169,17 +172,11 @@ class SingleFlight:
 
 @dataclass(frozen=True)
 class LockedFlight:
-    """One load among all processes.
-
-    The lock of one who was killed ends while there is time for another to load, before
-    those who wait give up.
-    """
+    """One load among all processes."""
 
     ttl_ms: int = 3_600_000
     wait_ms: int = 1_000
-    lock: DistributedLock = field(
-        default_factory=lambda: DistributedLock(ttl_ms=500, keep_ms=60_000)
-    )
+    lock: DistributedLock = _BRIEF
 
     def read(self, client: redis.Redis, entry: Entry, *, load: Load) -> Read:
         """Answer it, or load it under the lock, or wait for who does."""
@@ -296,6 +293,7 @@ class StaleWhileRevalidate:
 
     fresh_ms: int = 3_600_000
     stale_ms: int = 600_000
+    lock: DistributedLock = _BRIEF
     start: Callable[[Callable[[], None]], object] = field(
         default_factory=lambda: _in_a_thread
     )  # how to do something beside the reader
@@ -303,7 +301,7 @@ class StaleWhileRevalidate:
     @property
     def flight(self) -> LockedFlight:
         """How it is loaded: beside the readers, or where there is nothing to serve."""
-        return LockedFlight(ttl_ms=self.fresh_ms + self.stale_ms)
+        return LockedFlight(ttl_ms=self.fresh_ms + self.stale_ms, lock=self.lock)
 
     def read(self, client: redis.Redis, entry: Entry, *, load: Load) -> Read:
         """Answer what is there, however old; the first to see that it is starts."""
@@ -312,7 +310,7 @@ class StaleWhileRevalidate:
             return self.flight.read(client, entry, load=load)
         if left_ms > self.stale_ms:
             return Read(payload, "hit")
-        if lease := self.flight.lock.acquire(client, entry.lock):
+        if lease := self.lock.acquire(client, entry.lock):
             self.start(lambda: self._refresh(client, entry, lease, load))
         return Read(payload, "stale")
 
@@ -323,7 +321,7 @@ class StaleWhileRevalidate:
         try:
             # The refresher before this one may have stored after we looked.
             if _look(client, entry)[1] > self.stale_ms:
-                self.flight.lock.release(client, entry.lock, lease)
+                self.lock.release(client, entry.lock, lease)
             else:
                 self.flight.load_locked(client, entry, lease, load)
         except Exception:
