@@ -16,7 +16,7 @@ from webapp.workers.receipts import Pen
 from webapp.workers.worker import Worker
 
 
-def run(settings: Settings, *, group: str, name: str) -> int:
+def run(settings: Settings, *, group: str, name: str | None) -> int:
     """Handle orders until SIGTERM or SIGINT; returns the exit code."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     share_metrics(settings)

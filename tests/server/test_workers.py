@@ -165,6 +165,25 @@ def test_a_worker_bills_what_comes_and_leaves_no_name(team: Crew) -> None:
     assert team.client.xinfo_consumers(team.orders.stream, BILLING) == []
 
 
+def test_a_worker_without_a_name_is_called_by_its_host_and_process(team: Crew) -> None:
+    command = [sys.executable, "-m", "webapp", "worker"]
+    team.workers["own"] = subprocess.Popen(command, cwd=ROOT, env=team.environ)
+    team.assert_each_once(team.place(1))
+    [consumer] = team.client.xinfo_consumers(team.orders.stream, BILLING)
+    assert consumer["name"].endswith(b"-%d" % team.workers["own"].pid)
+    team.stop("own")
+
+
+@pytest.mark.parametrize("wrong", [["--name", "a b"], ["--name", ""], ["--group", "x"]])
+def test_a_worker_that_cannot_be_says_so_in_a_line(
+    team: Crew, wrong: list[str]
+) -> None:
+    command = [sys.executable, "-m", "webapp", "worker", *wrong]
+    ended = subprocess.run(command, cwd=ROOT, env=team.environ, capture_output=True)
+    assert ended.returncode == 2
+    assert b"Traceback" not in ended.stderr
+
+
 def test_a_second_group_reads_the_same_stream_at_its_own_pace(team: Crew) -> None:
     ids = team.place(60)
     team.start("w1")
