@@ -104,6 +104,13 @@ def test_entries_are_drawn_by_what_became_of_them() -> None:
     assert [(mark.x, mark.label) for mark, _ in drawn.read] == [(36, "3")]
 
 
+def test_the_newest_number_gives_way_to_what_was_delivered_last() -> None:
+    shown = entries(*range(64, 0, -1))
+    read = draw(Survey(now_ms=NOW, entries=shown, groups=group(last=shown[0].id)))
+    half = draw(Survey(now_ms=NOW, entries=shown, groups=group(last=shown[30].id)))
+    assert (read.is_read, half.is_read) == (True, False)
+
+
 def test_at_most_64_entries_are_drawn() -> None:
     assert len(draw(Survey(now_ms=NOW, entries=entries(*range(99, 0, -1)))).cells) == 64
 
