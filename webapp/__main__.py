@@ -25,7 +25,7 @@ def main() -> int:
     worker.add_argument(
         "--group", choices=("billing", "analytics"), default="billing", help="billing"
     )
-    worker.add_argument("--name", type=_name, default="", help="host and process id")
+    worker.add_argument("--name", type=_name, help="host and process id")
     asked = parser.parse_args()
     try:
         settings = from_environ()

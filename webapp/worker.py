@@ -16,7 +16,7 @@ from webapp.workers.receipts import Pen
 from webapp.workers.worker import Worker
 
 
-def run(settings: Settings, *, group: str, name: str) -> int:
+def run(settings: Settings, *, group: str, name: str | None) -> int:
     """Handle orders until SIGTERM or SIGINT; returns the exit code."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     share_metrics(settings)
@@ -26,6 +26,7 @@ def run(settings: Settings, *, group: str, name: str) -> int:
         settings.redis_urls["durable"], role="durable", max_connections=2
     )
     name = name or f"{socket.gethostname()[:32]}-{os.getpid()}"
+    pen = Pen(settings.instance_path, name)
     worker = Worker(
         Orders(client, settings.namespace),
         JOBS[group],
@@ -34,11 +35,12 @@ def run(settings: Settings, *, group: str, name: str) -> int:
         if settings.demo
         else lambda: pace.PLAIN,
         count=lambda event: EVENTS.labels("streams", f"{group}_{event}").inc(),
-        note=Pen(settings.instance_path, name).note,
+        note=pen.note,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)
     worker.run()
+    pen.close()
     breaker_of(client).end()
     client.connection_pool.disconnect()
     return 0

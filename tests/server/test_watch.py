@@ -55,14 +55,10 @@ def frames(page: Client, wanted: str) -> int:
     raise AssertionError(f"no frame with {wanted!r} in {count}")
 
 
-def test_a_new_order_is_on_the_page_by_itself(page: Client, orders: Orders) -> None:
+def test_what_changes_is_on_the_page_by_itself_and_what_does_not_is_sent_once(
+    page: Client, orders: Orders
+) -> None:
     assert frames(page, "No order yet") == 1
-    orders.place(ORDER, once="a")
-    assert frames(page, "1 not delivered") == 1
-
-
-def test_a_picture_that_stands_still_is_sent_once(page: Client, orders: Orders) -> None:
-    frames(page, "No order yet")
     assert page.receive(timeout=1.6) is None
     orders.place(ORDER, once="a")
     assert frames(page, "1 not delivered") == 1

@@ -361,6 +361,8 @@ def test_a_receipt_that_says_something_is_written_at_once(
     assert causes(reader) == []
     pen.note(receipt("dead", "no"))
     assert causes(reader) == ["dead"]
+    pen.close()
+    assert list((tmp_path / "workers").glob("*.tape")) == []
 
 
 def test_old_receipts_are_not_shown_to_who_comes_later(

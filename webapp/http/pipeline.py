@@ -13,6 +13,7 @@ CELLS = 64  # entries on the strip
 STRIP, CELL = 768, 12  # its width, and that of one entry
 ROWS = 10  # of the table
 
+_EDGE = 110  # what the newest entry's number takes below the strip
 _DIGIT = 7.3  # what one takes of a label
 _MOST_UNREAD = 40  # entries on the strip, where others have been delivered
 _CHIP, _CHIP_STEP = 38, 41  # a pending order of a dead worker
@@ -86,6 +87,11 @@ class Picture:
     note: str
     reclaim_ms: int
     most_deliveries: int = LETTERS.most_deliveries
+
+    @property
+    def is_read(self) -> bool:
+        """Whether there is no room for words behind what was delivered last."""
+        return any(own and mark.x > STRIP - _EDGE for mark, own in self.read)
 
     def count(self, state: str) -> int:
         return sum(cell.state == state for cell in self.cells)

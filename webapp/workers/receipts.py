@@ -50,6 +50,9 @@ class Pen:
         draft.write_bytes(msgspec.json.encode(self._waiting))
         draft.replace(self._file)
 
+    def close(self) -> None:
+        self._file.unlink(missing_ok=True)
+
 
 class Reader:
     """Finds what workers have written since it looked last. For one thread."""
