@@ -286,6 +286,7 @@ def test_the_tape_is_a_drawer_on_a_phone_and_peeks_its_last_command(
 # Everybody
 
 
+@pytest.mark.timeout(180)  # it looks at every page there is
 def test_axe_finds_nothing_serious(
     page: Page, theme: str, complaints: Complaints
 ) -> None:
