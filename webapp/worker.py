@@ -6,7 +6,7 @@ import signal
 import socket
 from functools import partial
 
-from webapp.connection.roles import breaker_of
+from webapp.connection.roles import close
 from webapp.connection.urls import client_for
 from webapp.settings import Settings, share_metrics
 from webapp.shop import pace
@@ -41,6 +41,5 @@ def run(settings: Settings, *, group: str, name: str | None) -> int:
         signal.signal(number, worker.stop)
     worker.run()
     pen.close()
-    breaker_of(client).end()
-    client.connection_pool.disconnect()
+    close(client)
     return 0

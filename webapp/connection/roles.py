@@ -28,10 +28,7 @@ class Clients:
 
     def close(self) -> None:
         for _, client in self.items():
-            breaker_of(client).end()
-            client.close()
-            for pool in pools_of(client):
-                pool.disconnect()
+            close(client)
 
 
 def connect(
@@ -68,6 +65,14 @@ def warm(client: redis.Redis, *, connections: int) -> None:
         finally:
             for connection in taken:
                 pool.release(connection)
+
+
+def close(client: redis.Redis) -> None:
+    """End its breaker and all of its connections."""
+    breaker_of(client).end()
+    client.close()
+    for pool in pools_of(client):
+        pool.disconnect()
 
 
 def pools_of(client: redis.Redis) -> list[Any]:
