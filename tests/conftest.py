@@ -1,5 +1,6 @@
 """Fixtures of all tiers: a seeded database, servers of our own, the app itself."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -48,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def wait_until(holds: Callable[[], Any], *, within_s: float = 5.0) -> Any:
+def wait_until(holds: Callable[[], Any], *, within_s: float = 20.0) -> Any:
     """Poll until something true comes back; fails with the last answer."""
     deadline = time.monotonic() + within_s
     while not (answer := holds()):
@@ -58,15 +59,25 @@ def wait_until(holds: Callable[[], Any], *, within_s: float = 5.0) -> Any:
 
 
 @pytest.fixture(scope="session")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A seeded shop database, made once; tests copy it."""
-    file = tmp_path_factory.mktemp("seeded") / "shop.db"
+def seeded(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A seeded shop database, made once for all who run the tests; tests copy it."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    file = shared / "shop.db"
+    with (shared / "shop.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            _seed(file)
+    return file
+
+
+def _seed(file: Path) -> None:
     engine = open_database(f"sqlite:///{file}")
     seed(engine, lambda done, total: None)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.dispose()
-    return file
 
 
 @pytest.fixture
@@ -310,7 +321,7 @@ def served(
 
 def _is_alive(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=1) as answer:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

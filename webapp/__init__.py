@@ -30,6 +30,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
 
     from webapp import paths
     from webapp.connection.roles import connect
+    from webapp.connection.scratch import Wishes
     from webapp.http import (
         admin_access,
         delivery,
@@ -45,8 +46,10 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     from webapp.http.session import Sessions
     from webapp.live import sockets
     from webapp.live.feed import Feed
+    from webapp.live.five import Five
     from webapp.live.hub import Hub
     from webapp.rooms import PAGES
+    from webapp.shop.accounts import Accounts
     from webapp.shop.activity import Activity
     from webapp.shop.catalog import Catalog
     from webapp.shop.database import open_database
@@ -57,8 +60,10 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         activity,
         admin,
         api,
+        atomicity,
         catalog,
         feed,
+        five,
         leaderboard,
         leaderboard_api,
         locks,
@@ -109,6 +114,12 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     app.extensions["activity"] = Activity(
         clients.durable, shop.engine, settings.namespace
     )
+    app.extensions["accounts"] = Accounts(clients.durable, settings.namespace)
+    app.extensions["five"] = Five(
+        Wishes(settings.instance_path, settings.sockets),
+        settings.namespace,
+        demo=settings.demo,
+    )
     app.extensions["nightly"] = Nightly(
         clients.durable, shop.engine, settings.namespace
     )
@@ -130,8 +141,9 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     shell.init_app(app, settings, clients)
     sockets.init_app(app, hub)
     patterns = catalog, sessions, rate_limits, locks, feed, leaderboard, visitors
+    more = five, activity, atomicity, topology, reference, admin
     interface = api, session_api, throttled, leaderboard_api, visitors_api, ops
-    for view in (overview, *patterns, activity, topology, reference, admin, *interface):
+    for view in (overview, *patterns, *more, *interface):
         app.register_blueprint(view.bp)
     if settings.trusted_proxies:
         n = settings.trusted_proxies

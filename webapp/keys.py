@@ -433,6 +433,26 @@ ACTIVITY_LAB = Family(
     ttl_ms=60_000,
     role="durable",
 )
+ACCOUNT = Family(
+    page="atomicity",
+    part="account",
+    group="bank",
+    rest="name",
+    type="string",
+    holds="a shopper's store credit in whole euros",
+    ttl_ms=DAY_MS,
+    role="durable",
+)
+ATOMICITY_LAB = Family(
+    page="atomicity",
+    part="lab",
+    group="run id",
+    rest="name",
+    type="string",
+    holds="scratch balances of Break it and of the race",
+    ttl_ms=60_000,
+    role="durable",
+)
 
 TOPOLOGY_LAB = Family(
     page="topology",
@@ -498,6 +518,8 @@ FAMILIES: tuple[Family, ...] = (
     VISITORS_LAB,
     ACTIVITY,
     ACTIVITY_LAB,
+    ACCOUNT,
+    ATOMICITY_LAB,
     TOPOLOGY_LAB,
     AUDIT,
 )

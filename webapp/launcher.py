@@ -27,6 +27,7 @@ from webapp import process
 from webapp.admin import sign_in
 from webapp.connection.embedded import EmbeddedServer, ServerError, find_binary
 from webapp.connection.roles import connect
+from webapp.connection.scratch import Keeper, Wishes
 from webapp.connection.sets import SETS, LocalSet, Member
 from webapp.instance import CannotStart, claimed, listening, make_private
 from webapp.live.setfile import SetFile, write_set
@@ -133,6 +134,7 @@ class Launcher:
         self._web: process.Process | None = None
         self._shoppers: process.Process | None = None
         self._kept: list[process.Kept] = []
+        self._scratch: Keeper | None = None
 
     @property
     def url(self) -> str:
@@ -147,6 +149,7 @@ class Launcher:
             fill_database(self._settings, self._check)
             self._start_web()
             self._start_shoppers()
+            self._keep_scratch()
             return self._watch()
         except AskedToEnd:
             return 0
@@ -241,6 +244,12 @@ class Launcher:
             )
             self._kept.append(kept)
 
+    def _keep_scratch(self) -> None:
+        """Servers that pages of a demo may kill; none runs before one is asked for."""
+        if self._settings.demo and (binary := find_binary()):
+            wishes = Wishes(self._settings.instance_path, self._settings.sockets)
+            self._scratch = Keeper(binary, wishes)
+
     def _send_shoppers(self) -> None:
         self._shoppers = process.start(_SHOPPERS, environ=self._environ)
 
@@ -261,6 +270,8 @@ class Launcher:
                 return code if code > 0 else 1
             for kept in self._kept:
                 kept.look_after()
+            if self._scratch:
+                self._scratch.look_after()
 
     def _do_chores(self) -> None:
         """In a thread of their own: they may wait for Redis or the database."""
@@ -278,6 +289,7 @@ class Launcher:
         users = [child for child in (self._web, self._shoppers) if child]
         process.end(users, within_s=_WEB_END_S)
         servers = [server.child for server in self._servers if server.child]
+        servers += self._scratch.processes if self._scratch else []
         process.end(servers, within_s=_SERVERS_END_S)
         if self._set is not None:
             self._set.end()

@@ -219,8 +219,8 @@ KEY_NAMES = (
 FACTS = (
     Fact(
         "A single command is atomic; several need Lua, MULTI/EXEC or coordination",
-        "Each miss on the catalog is one script: see inside it on the tape.",
-        "catalog",
+        "One transfer with plain commands, MULTI, WATCH and a script, side by side.",
+        "atomicity",
     ),
     Fact(
         "Data is kept by RDB snapshots or an append-only file",

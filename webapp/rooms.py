@@ -80,6 +80,14 @@ PAGES: tuple[Page, ...] = (
         rooms=("activity_feed",),
     ),
     Page(
+        name="atomicity",
+        url="/atomicity",
+        title="Atomicity",
+        use="MULTI, WATCH and Lua",
+        group="Patterns",
+        rooms=("transactions",),
+    ),
+    Page(
         name="topology",
         url="/topology",
         title="Topology",

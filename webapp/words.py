@@ -249,3 +249,25 @@ ACTIVITY_FEED = Words(
         "a push must reach thousands of lists at once",
     ),
 )
+
+TRANSACTIONS = Words(
+    lead=(
+        "Several commands become one step: MULTI queues them, WATCH lets EXEC fail if "
+        "what was seen has changed, and a script looks and writes on the server."
+    ),
+    use=(
+        "MULTI: the commands do not depend on what others answer",
+        "WATCH: what decides is in the application, and rivals are few",
+        "a script: look first, then write, at any load",
+    ),
+    costs=(
+        "all other clients wait while a script or an EXEC runs",
+        "WATCH takes three round trips a try, and more tries the more rivals",
+        "nothing is rolled back: let the command that may fail come first",
+    ),
+    avoid=(
+        "the keys lie in different slots of a Cluster",
+        "the step is long, or asks another system",
+        "one command does it: INCRBY, SET NX, GETDEL",
+    ),
+)

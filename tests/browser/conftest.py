@@ -19,6 +19,7 @@ from playwright.sync_api import (
     Page,
     Request,
     WebError,
+    expect,
 )
 
 from tests.conftest import ROOT, RedisProcess, Served, free_port, served, wait_until
@@ -32,6 +33,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+expect.set_options(timeout=20_000)  # a busy machine is slow and not wrong
 
 
 @pytest.fixture(scope="session")

@@ -56,26 +56,25 @@ def test_an_operator_finds_the_key_of_a_product_and_sees_it_end(
     expect(dialog.get_by_label("TTL in seconds")).to_be_focused()
     confirm = dialog.get_by_role("button", name="Set the TTL of 1 key")
     expect(confirm).to_be_disabled()
-    dialog.get_by_label("TTL in seconds").fill("3")
+    dialog.get_by_label("TTL in seconds").fill("9")
     dialog.get_by_label("Type 1 to confirm").fill("1")
     confirm.click()
     expect(dialog).to_be_hidden()
-    expect(admin.locator("#action")).to_contain_text("1 key with 0:03 to live.")
+    expect(admin.locator("#action")).to_contain_text("1 key with 0:09 to live.")
     expect(newest(admin)).to_contain_text("PEXPIRE")
-    expect(admin.locator("#ttl b")).to_have_text(re.compile(r"^0:0[123]$"))
-    expect(admin.locator("#key")).to_contain_text("is gone", timeout=8000)
+    expect(admin.locator("#ttl b")).to_have_text(re.compile(r"^0:0\d$"))
+    expect(admin.locator("#key")).to_contain_text("is gone")
 
 
 def test_a_key_leaves_the_list_when_its_ttl_ends(
     admin: Page, cache_server: RedisProcess
 ) -> None:
     with cache_server.client() as client:
-        client.set(PRODUCT, "x", px=2500)
+        client.set(PRODUCT, "x", px=5000)
     admin.get_by_role("button", name="Scan").click()
     row = admin.locator("#rows tr", has_text="{1042}")
     expect(row).to_be_visible()
-    expect(row).to_have_class(re.compile("is-gone"), timeout=5000)
-    expect(row).to_have_count(0, timeout=8000)
+    expect(row).to_have_count(0)
 
 
 def test_a_scan_goes_on_by_itself_and_says_how_far_it_is(
@@ -171,10 +170,11 @@ def test_a_limit_is_changed_and_undone(
     page: Page, offering: Launched, theme: str
 ) -> None:
     page.goto(f"{offering.url}/admin/login?token={sign_in.offer_link(offering.folder)}")
-    page.get_by_role("button", name="Sign in").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Sign in").click()
     page.goto(f"{offering.url}/admin/eviction")
     charts = page.locator("#eviction-charts .chart")
-    expect(charts).to_have_count(4, timeout=10_000)
+    expect(charts).to_have_count(4)
     _set_limit(page, "96")
     expect(page.locator("#settings .stats")).to_contain_text("96 MB")
     page.get_by_role("button", name="Undo").click()

@@ -281,7 +281,8 @@ def test_without_scripts_a_replay_shows_all_its_steps(page: Page) -> None:
 def test_without_scripts_the_data_can_be_reset(page: Page) -> None:
     page.goto("/catalog/1042")
     page.goto("/")
-    page.get_by_role("button", name="Reset demo data now").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Reset demo data now").click()
     page.goto("/catalog/1042")
     expect(page.locator("#tape-roll .receipt .pill")).to_have_text("miss")
 

@@ -11,9 +11,15 @@ from tests.browser.conftest import Complaints, newest
 pytestmark = pytest.mark.browser
 
 
+def add_samples(page: Page) -> None:
+    page.get_by_role("button", name="Add sample shoppers").click()
+    expect(page.locator("#board")).to_contain_text("Wim")
+
+
 def add(page: Page, player: str) -> None:
     page.locator("#player").fill(player)
     page.get_by_role("button", name="Add points").click()
+    expect(newest(page)).to_contain_text(player[:20])
     expect(newest(page).locator(".pill")).to_have_text("added")
 
 
@@ -22,8 +28,7 @@ def test_a_newcomer_adds_points_and_a_repeat_changes_nothing(
 ) -> None:
     page.goto("/")
     page.get_by_role("link", name="Leaderboard").last.click()
-    page.get_by_role("button", name="Add sample shoppers").click()
-    expect(page.locator("#board")).to_contain_text("Wim")
+    add_samples(page)
     add(page, "ada")
     expect(newest(page)).to_contain_text("1 command, 1 round trip")
     row = page.locator("#board .is-sel").first
@@ -75,7 +80,7 @@ def test_a_break_it_card_shows_what_went_wrong(page: Page, name: str) -> None:
 
 def test_nothing_scrolls_sideways_on_a_phone(phone: Page, theme: str) -> None:
     phone.goto("/leaderboard")
-    phone.get_by_role("button", name="Add sample shoppers").click()
+    add_samples(phone)
     add(phone, "a-name-of-a-player-that-is-as-long-as-a-name-may-be-0123456789ab")
     expect(phone.locator("#board .is-sel").first).to_be_visible()
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -83,7 +88,7 @@ def test_nothing_scrolls_sideways_on_a_phone(phone: Page, theme: str) -> None:
 
 def test_axe_finds_nothing(page: Page, theme: str) -> None:
     page.goto("/leaderboard")
-    page.get_by_role("button", name="Add sample shoppers").click()
+    add_samples(page)
     add(page, "ada")
     page.wait_for_load_state("networkidle")
     found = Axe().run(page)

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import newest, serious
+from tests.browser.conftest import Launched, newest, serious
 from tests.conftest import RedisProcess
 from webapp.experiments import redlock
 from webapp.experiments.distributed_lock import EXPERIMENTS, PROCESS_EXPERIMENTS
@@ -85,3 +85,30 @@ def test_the_page_fits_a_phone(phone: Page, theme: str) -> None:
     phone.locator("#xp-release [data-act=all-steps]").click()
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     assert serious(phone) == []
+
+
+def test_redlock_survives_lost_servers_and_says_how_it_went(
+    page: Page, launched: Launched, theme: str
+) -> None:
+    page.goto(f"{launched.url}/locks")
+    start = page.get_by_role("button", name="Start five servers")
+    nodes, said = page.locator(".five__nodes li"), page.locator("#five [role=status]")
+    expect(start.or_(nodes.first)).to_be_visible()
+    if start.is_visible():  # the other theme may have come first
+        start.click()
+    expect(page.locator(".five__nodes .pill--ok")).to_have_count(5)
+    page.locator("#five-A-take").click()
+    expect(said).to_contain_text("Worker A was granted it by")
+    expect(newest(page)).to_contain_text("SET")
+    page.locator("#five-A-release").click()
+    expect(said).to_contain_text("released")
+    page.get_by_role("button", name="Kill server 2").click()
+    expect(nodes.nth(1)).to_contain_text("down")
+    page.locator("#five-B-take").click()
+    expect(nodes.nth(1)).to_contain_text("no answer")
+    expect(said).to_contain_text("Worker B was granted it by")
+    page.get_by_role("button", name="Restart server 2").click()
+    expect(page.locator(".five__nodes .pill--ok")).to_have_count(5)
+    page.locator("#five-B-release").click()
+    expect(said).to_contain_text("released")
+    assert serious(page) == []

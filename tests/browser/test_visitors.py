@@ -36,7 +36,7 @@ def test_a_simulation_runs_stops_and_goes_on(page: Page, theme: str) -> None:
     expect(stop).to_be_focused()  # each step leaves it in place
     stop.click()
     page.get_by_role("button", name="Go on").click()
-    expect(status).to_have_text("100,000 of 100,000", timeout=30_000)
+    expect(status).to_have_text("100,000 of 100,000", timeout=120_000)
     expect(page.locator("#keys")).to_contain_text("{")
     curve = page.locator("#simulation figure > svg path.s-ok").first
     assert (curve.get_attribute("d") or "").count("L") == 99

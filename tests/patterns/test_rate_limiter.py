@@ -157,14 +157,25 @@ def test_refused_requests_are_not_logged(redis_client: redis.Redis) -> None:
 def test_asked_again_exactly_when_told_a_request_passes(
     redis_client: redis.Redis, kind: Kind
 ) -> None:
-    limit = kind(limit=3, window_ms=300)
+    limit = kind(limit=3, window_ms=2_000)
     admitted(redis_client, limit, 3)
-    for _ in range(3):
-        refused = ask(redis_client, limit)
-        assert not refused.allowed
-        time.sleep(refused.retry_after_ms / 1000)
-        assert ask(redis_client, limit).allowed
-        admitted(redis_client, limit, 3)
+    refused = ask(redis_client, limit)
+    assert not refused.allowed
+    time.sleep(refused.retry_after_ms / 1000)
+    assert ask(redis_client, limit).allowed
+
+
+@both
+def test_asked_again_a_moment_too_soon_a_request_is_refused(kind: Kind) -> None:
+    client, limit = _fake(), kind(limit=3, window_ms=2_000)
+    with time_machine.travel(1_800_000_000, tick=False) as clock:
+        for _ in range(3):
+            admitted(client, limit, 3)
+            refused = ask(client, limit)
+            clock.shift((refused.retry_after_ms - 2) / 1000)
+            assert not ask(client, limit).allowed
+            clock.shift(0.002)
+            assert ask(client, limit).allowed
 
 
 def test_a_retry_waits_for_as_many_units_as_the_request_costs() -> None:
@@ -241,15 +252,14 @@ def test_the_tally_agrees_over_many_windows(
 ) -> None:
     limit = kind(limit=20, window_ms=50)
     said: list[bool] = []
-    ends = time.monotonic() + 0.8
+    ends = time.monotonic() + 30
 
     def work() -> None:
-        while time.monotonic() < ends:
+        while min(said.count(True), said.count(False)) <= 60:
+            assert time.monotonic() < ends
             said.append(ask(server_client, limit, counted=True).allowed)
 
     _all_at_once(work, 4)
-    assert said.count(True) > 60  # several windows, else this proves little
-    assert said.count(False) > 60
     assert tally.read(server_client, TALLY) == Tally(
         said.count(True), said.count(False)
     )
@@ -294,7 +304,7 @@ def test_a_counter_without_a_ttl_is_healed_by_the_next_request(
     refused = ask(redis_client, FixedWindow(limit=3, window_ms=100))
     assert not refused.allowed
     assert 0 < refused.retry_after_ms <= 101
-    wait_until(lambda: ask(redis_client, FixedWindow(3, 100)).allowed, within_s=1)
+    wait_until(lambda: ask(redis_client, FixedWindow(3, 100)).allowed)
 
 
 @both

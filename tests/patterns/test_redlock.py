@@ -101,8 +101,8 @@ def test_without_any_server_nobody_holds_it(fakes: list[redis.Redis]) -> None:
 
 def test_who_waits_gets_it_after_the_release(fakes: list[redis.Redis]) -> None:
     for client in fakes[:3]:
-        client.set(NAMES.lock, "another", px=120)
-    assert LOCK.wait(fakes, NAMES, for_ms=5_000).held
+        client.set(NAMES.lock, "another", px=500)
+    assert LOCK.wait(fakes, NAMES, for_ms=20_000).held
 
 
 def test_each_server_is_asked_once_a_step(

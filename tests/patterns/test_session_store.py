@@ -143,7 +143,7 @@ def test_an_idle_session_ends(redis_client: redis.Redis) -> None:
 
 
 def test_a_busy_session_ends_at_its_absolute_end(redis_client: redis.Redis) -> None:
-    store = replace(STORE, idle_ms=300, absolute_ms=900, refresh_ms=0)
+    store = replace(STORE, idle_ms=2_000, absolute_ms=3_000, refresh_ms=0)
     key = started(redis_client, store)
     loads = []
     wait_until(lambda: loads.append(store.load(redis_client, key)) or not loads[-1])

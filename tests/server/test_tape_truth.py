@@ -114,7 +114,7 @@ class Bench:
         asked = urllib.request.Request(
             self.app.url + path, body, headers, method=method
         )
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             html = answer.read().decode()
             given = answer.headers["Set-Cookie"] or ""
         if given.startswith("sid="):
@@ -277,7 +277,7 @@ def test_a_command_that_could_not_be_sent_is_on_the_tape(
 
     def named() -> bool:
         asked = urllib.request.Request(f"{bench.app.url}/catalog/1042")
-        with urllib.request.urlopen(asked, timeout=5) as answer:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             html = answer.read().decode()
         return "EVALSHA" in html and "not sent" in html
 

@@ -87,7 +87,7 @@ class Load:
 
 def report(app: Served, algorithm: str) -> tuple[int, int]:
     url = f"{app.url}/api/throttled/{algorithm}/report?client=load"
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         said = msgspec.json.decode(answer.read())
     return said["admitted"], said["rejected"]
 
@@ -159,5 +159,5 @@ def test_processes_together_admit_exactly_the_limit(
         subprocess.Popen([*command, str(threads), str(hits)], cwd=ROOT, stdout=-1)
         for _ in range(4)
     ]
-    admitted = [int(process.communicate(timeout=40)[0]) for process in processes]
+    admitted = [int(process.communicate(timeout=60)[0]) for process in processes]
     assert sum(admitted) == 100

@@ -36,7 +36,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(self.app.url + path, data, headers)
         asked.method = method
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             for line in answer.headers.get_all("Set-Cookie") or ():
                 for name, cookie in SimpleCookie(line).items():
                     self.cookies[name] = cookie.value

@@ -10,22 +10,27 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from webapp.shop import database, models
+from webapp.shop import seed as seeding
 from webapp.shop.database import open_database
 from webapp.shop.seed import is_seeded, seed
 
 # Changes only when somebody means to change what the shop sells.
 CONTENT = "be546342767beb071cd4c88a2c40b924666ad6d16bbee8b99cc3e9da2d764824"
 
-KILLED_HALF_WAY = """
+FEW = 30_000  # order lines, where it is not about how many there are
+
+KILLED_HALF_WAY = f"""
 import os, signal, sys
+from webapp.shop import seed as module
 from webapp.shop.database import open_database
-from webapp.shop.seed import seed
+
+module.ORDER_LINES = {FEW}
 
 def die_half_way(done, total):
     if done >= total // 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-seed(open_database(sys.argv[1]), die_half_way)
+module.seed(open_database(sys.argv[1]), die_half_way)
 """
 
 
@@ -50,6 +55,15 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> Race:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "_BUSY_MS", 50)  # far shorter than a seed takes
         first, second = open_database(url), open_database(url)
+        patch.setattr(seeding, "ORDER_LINES", FEW)
+        _run(race, first, second)
+    [race.order_lines] = numbers(second, "SELECT count(*) FROM order_line")
+    first.dispose()
+    second.dispose()
+    return race
+
+
+def _run(race: Race, first: Engine, second: Engine) -> None:
     rival = threading.Thread(
         target=seed, args=(second, lambda *progress: race.late.append(progress))
     )
@@ -61,10 +75,6 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> Race:
 
     seed(first, note)
     rival.join()
-    [race.order_lines] = numbers(second, "SELECT count(*) FROM order_line")
-    first.dispose()
-    second.dispose()
-    return race
 
 
 def test_content_is_the_same_on_every_machine(shop: Engine) -> None:
@@ -131,7 +141,10 @@ def test_a_seeded_shop_is_left_alone(engine: Engine) -> None:
     assert seen == []
 
 
-def test_a_seed_killed_half_way_is_done_anew(tmp_path: Path) -> None:
+def test_a_seed_killed_half_way_is_done_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeding, "ORDER_LINES", FEW)
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     killed = subprocess.run([sys.executable, "-c", KILLED_HALF_WAY, url], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -139,16 +152,16 @@ def test_a_seed_killed_half_way_is_done_anew(tmp_path: Path) -> None:
     assert not is_seeded(engine)
     seed(engine, lambda done, total: None)
     assert is_seeded(engine)
-    assert numbers(engine, "SELECT count(*) FROM order_line") == [300_000]
+    assert numbers(engine, "SELECT count(*) FROM order_line") == [FEW]
     engine.dispose()
 
 
 def test_a_second_seed_waits_for_the_first_and_adds_nothing(race: Race) -> None:
     assert race.late == []
-    assert race.order_lines == 300_000
+    assert race.order_lines == FEW
 
 
 def test_progress_runs_from_nothing_to_all_lines(race: Race) -> None:
     assert race.early == sorted(race.early)
-    assert race.early[0] == (0, 300_000)
-    assert race.early[-1] == (300_000, 300_000)
+    assert race.early[0] == (0, FEW)
+    assert race.early[-1] == (FEW, FEW)

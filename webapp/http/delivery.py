@@ -116,6 +116,11 @@ def verdict(tone: str, text: str) -> None:
         own.verdict = tone, text
 
 
+def part_of(page: str) -> None:
+    """The receipts of this request belong to that page."""
+    g.part_of = page
+
+
 def housekeeping() -> None:
     """This request is the page looking at itself: hidden on the tape by default."""
     if (own := recorder.current()) is not None:
@@ -170,7 +175,7 @@ def _delivered() -> list[tape.Receipt]:
 
 def _receipt(recording: Recording) -> tape.Receipt:
     settings: Settings = current_app.extensions["settings"]
-    page = request.blueprint or ""
+    page = g.get("part_of") or request.blueprint or ""
     return tape.receipt(recording, page=page, namespace=settings.namespace)
 
 

@@ -1,8 +1,8 @@
 """Break it: runs an experiment, names it on the tape, and answers its card."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flask import current_app, request
 
@@ -13,6 +13,8 @@ from webapp.http import delivery
 from webapp.http.errors import Problem
 from webapp.keys import Family
 from webapp.shop.seed import FEATURED_IDS
+
+T = TypeVar("T")
 
 _RUN_DEADLINE_S = 10.0  # for hundreds of commands, on a machine that may be busy
 
@@ -51,18 +53,16 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
         controls = experiment.parse(request.form)
     except ValueError as error:
         raise Problem(400, "Out of bounds", str(error)) from error
-    with bench_for(family) as bench:
-        outcome = experiment.run(bench, **controls)
+    outcome = on_bench(family, lambda bench: experiment.run(bench, **controls))
     delivery.verdict(outcome.tone, outcome.verdict)
-    _name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
+    name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
     return Ran(experiment, controls, outcome)
 
 
-@contextmanager
-def bench_for(family: Family) -> Iterator[Bench]:
-    """What a run may use, on the server of that family, and how long it may take."""
+def on_bench(family: Family, measure: Callable[[Bench], T]) -> T:
+    """What it answers on the bench of that family, in the time a run may take."""
     with budget.limited_to(_RUN_DEADLINE_S):
-        yield _bench(family)
+        return measure(_bench(family))
 
 
 def _bench(family: Family) -> Bench:
@@ -75,7 +75,7 @@ def _bench(family: Family) -> Bench:
     return Bench(client, engine, settings.namespace, first, family, url)
 
 
-def _name_on_the_tape(title: str, *, replayed: bool) -> None:
+def name_on_the_tape(title: str, *, replayed: bool) -> None:
     """A run is named by its title; what a replay leaves to the request is tidying."""
     if (own := recorder.current()) is not None:
         own.cause = f"Tidy up: {title}" if replayed else f"Run: {title}"

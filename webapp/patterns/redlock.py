@@ -48,6 +48,9 @@ from webapp.patterns.distributed_lock import DistributedLock, Lease, LockKeys
 _RETRY_MS = 50  # the longest delay before another try
 _CLOCK_MS = 2  # what TTLs are rounded by
 
+# Kept, because starting threads for each call would take longer than asking.
+_threads = ThreadPoolExecutor(32, thread_name_prefix="redlock")
+
 
 @dataclass(frozen=True)
 class Grant:
@@ -134,9 +137,8 @@ def _at_once(
     clients: Sequence[redis.Redis], ask: Callable[[redis.Redis], Grant]
 ) -> tuple[Grant, ...]:
     """One thread a server, each in a copy of this context."""
-    with ThreadPoolExecutor(len(clients)) as pool:
-        futures = [
-            pool.submit(contextvars.copy_context().run, ask, client)
-            for client in clients
-        ]
-        return tuple(future.result() for future in futures)
+    futures = [
+        _threads.submit(contextvars.copy_context().run, ask, client)
+        for client in clients
+    ]
+    return tuple(future.result() for future in futures)

@@ -134,6 +134,7 @@ def _context(
         "short": holders.short,
         "ttl_s": LOCK.ttl_ms // 1000,
         "longest_s": LOCK.longest_ms // 1000,
+        "five": current_app.extensions["five"],
         "experiments": _experiments(),
         "outcomes": {},
         "words": words.DISTRIBUTED_LOCK,
