@@ -39,7 +39,9 @@ class GuardedPool(BlockingConnectionPool):
     @property
     def idle(self) -> int:
         """Connections that are open and free."""
-        return max(0, len(self._connections) - self.in_use)
+        return sum(
+            one is not None and one.is_connected for one in list(self.pool.queue)
+        )
 
     def most_in_use(self) -> int:
         """At any moment since this was asked last."""

@@ -61,6 +61,12 @@ class GuardedPrimaryPool(SentinelConnectionPool, GuardedPool):
                 self.get_master_address()
         return super().get_connection(*args, **kwargs)
 
+    def release(self, connection: Any) -> None:
+        is_current = self.owns_connection(connection)
+        super().release(connection)  # type: ignore[no-untyped-call]
+        if not is_current and connection in self._connections:
+            self._connections.remove(connection)  # the pool would keep it for ever
+
 
 def manager(at: SetUrl, options: Mapping[str, Any]) -> Sentinel:
     """Who to ask for the primary. `options` are the timeouts, for sentinels too."""

@@ -46,7 +46,8 @@ def post_worker_init(worker: Any) -> None:
     hub = extensions.get("hub")
     if hub is None:
         return
-    pools.watch(extensions["clients"])
+    if clients := extensions.get("clients"):
+        pools.watch(clients)
 
     def end(number: int, frame: FrameType | None) -> None:
         hub.close()
