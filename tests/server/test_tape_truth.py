@@ -129,7 +129,10 @@ class Bench:
         return tape, seen, grown
 
 
-@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
+@pytest.fixture(
+    params=[pytest.param(1, marks=pytest.mark.slow), 2],
+    ids=["one worker", "two workers"],
+)
 def bench(
     request: pytest.FixtureRequest, instance: Path, redis_process: RedisProcess
 ) -> Iterator[Bench]:

@@ -304,7 +304,7 @@ def test_no_mix_of_variants_serves_what_an_acknowledged_write_replaced(
 
     def keep_writing(seed: int) -> None:
         chance = Random(seed)
-        for _ in range(15):
+        for _ in range(30):
             product_id = chance.choice(ids)
             edited = edits[chance.randrange(2)](product_id, stock=chance.randrange(99))
             assert edited is not None

@@ -53,10 +53,8 @@ def act() -> Response:
         raise Problem(400, "No such way", f"how: one of {ways}.")
     if (recording := recorder.current()) is not None:
         recording.cause = f"Fail over: {how}"
-    seen = lab.on_bench(
-        keys.TOPOLOGY_LAB,
-        lambda bench: fail_over(bench, trigger=lambda at: takeover.WAYS[how](own, at)),
-    )
+    with lab.bench_for(keys.TOPOLOGY_LAB) as bench:
+        seen = fail_over(bench, trigger=lambda at: takeover.WAYS[how](own, at))
     healed = seen.healed_ms is not None
     delivery.verdict("ok" if healed else "no", "healed" if healed else "not yet")
     picture = takeover.picture(seen)
