@@ -206,9 +206,9 @@ def complaints(context: BrowserContext) -> Iterator[Complaints]:
     assert complaints.unexpected() == []
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(params=["light", pytest.param("dark", marks=pytest.mark.slow)])
 def theme(request: pytest.FixtureRequest, context: BrowserContext, site: Served) -> str:
-    """The journey in each theme."""
+    """The journey in each theme; the second one only in `make test-all`."""
     name: str = request.param
     context.add_cookies([{"name": "theme", "value": name, "url": site.url}])
     return name

@@ -287,9 +287,6 @@ def test_the_tape_is_a_drawer_on_a_phone_and_peeks_its_last_command(
 
 
 @pytest.mark.timeout(180)  # it looks at every page there is
-@pytest.mark.parametrize(  # each page's own tests look at it in both
-    "theme", ["light", pytest.param("dark", marks=pytest.mark.slow)], indirect=True
-)
 def test_axe_finds_nothing_serious(
     page: Page, theme: str, complaints: Complaints
 ) -> None:
