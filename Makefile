@@ -3,8 +3,7 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 PIP := $(VENV) -m pip install -qq --disable-pip-version-check
-# Three at once also on two cores: for half of their time tests wait.
-TEST := $(VENV) -m pytest -q -n 3 --dist worksteal -m "not slow"
+TEST := $(VENV) -m pytest -q -n auto --dist worksteal -m "not slow"
 MAKEFLAGS += --no-print-directory
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml

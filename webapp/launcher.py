@@ -150,9 +150,9 @@ class Launcher:
         try:
             self._start_servers()
             fill_database(self._settings, self._check)
+            self._keep_scratch()
             self._start_web()
             self._start_shoppers()
-            self._keep_scratch()
             self._hire_workers()
             return self._watch()
         except AskedToEnd:
