@@ -103,7 +103,7 @@ def test_redlock_survives_lost_servers_and_says_how_it_went(
     page.locator("#five-A-release").click()
     expect(said).to_contain_text("released")
     page.get_by_role("button", name="Kill server 2").click()
-    expect(nodes.nth(1)).to_contain_text("down")
+    expect(nodes.nth(1).locator(".pill")).to_have_text("down")
     page.locator("#five-B-take").click()
     expect(nodes.nth(1)).to_contain_text("no answer")
     expect(said).to_contain_text("Worker B was granted it by")

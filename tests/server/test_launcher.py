@@ -81,11 +81,13 @@ class App:
                 return None
 
     def is_watched(self, role: str) -> bool:
+        """Someone asks again and again; who asks until it answers has stopped."""
         with self.redis(role) as client:
             try:
-                return any(other["cmd"] == "ping" for other in client.client_list())
+                others = [c for c in client.client_list() if c["cmd"] == "ping"]
             except redis.RedisError:
                 return False
+        return any(int(c["age"]) - int(c["idle"]) >= 2 for c in others)
 
     def processes(self) -> set[int]:
         return processes_of(self.instance)

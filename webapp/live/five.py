@@ -30,6 +30,7 @@ class Node:
 
     @property
     def is_settled(self) -> bool:
+        """Whether the launcher did what was wished; it acts four times a second."""
         return self.answers == (self.wished == "up")
 
 
@@ -75,11 +76,11 @@ class Five:
         return client
 
     def look(self, clients: Sequence[redis.Redis]) -> list[Node]:
-        """What each says; one that is wished away is not asked."""
+        """What each says; one that is paused would take its time, and is not asked."""
         found = []
         for n, client in zip(NUMBERS, clients, strict=True):
             wished, answers, token = self.wishes.state(n), False, None
-            if wished == "up":
+            if wished != "paused":
                 try:
                     token = client.get(self.names.lock)
                     answers = True
