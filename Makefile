@@ -72,7 +72,7 @@ clean:
 
 .venv/test.stamp: tests/requirements.lock .venv/run.stamp
 	@missing=; \
-	for pair in chromium:chromium redis-server:redis-server luacheck:lua-check; do \
+	for pair in chromium-headless-shell:chromium-headless-shell redis-server:redis-server luacheck:lua-check; do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ]; then \

@@ -40,9 +40,11 @@ expect.set_options(timeout=20_000)  # a busy machine is slow and not wrong
 def browser_type_launch_args(
     browser_type_launch_args: dict[str, Any],
 ) -> dict[str, Any]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    """The shell is Chromium without windows: the same pages for less of the machine."""
+    names = "chromium-headless-shell", "chromium", "google-chrome"
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
-        pytest.fail("no Chromium here: apt-get install chromium", pytrace=False)
+        pytest.fail(f"no Chromium here: apt-get install {names[0]}", pytrace=False)
     return browser_type_launch_args | {
         "executable_path": chromium,
         "args": list(_FLAGS),
