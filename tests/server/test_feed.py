@@ -14,7 +14,14 @@ import msgspec
 import pytest
 from simple_websocket import Client, ConnectionClosed
 
-from tests.conftest import RedisProcess, Served, served, wait_until
+from tests.conftest import (
+    RedisProcess,
+    Served,
+    new_instance,
+    redis_server,
+    served,
+    wait_until,
+)
 from webapp.live.feed import PATTERN, Event, encode, stream
 
 pytestmark = pytest.mark.server
@@ -29,12 +36,12 @@ class Page(Client):
         super().handshake()
         self._handle_events()
 
-    def next(self, within_s: float = 5.0) -> Any:
+    def next(self, within_s: float = 20.0) -> Any:
         text = self.receive(timeout=within_s)
         assert text is not None, "no message in time"
         return msgspec.json.decode(text)
 
-    def events(self, count: int, within_s: float = 10.0) -> list[str]:
+    def events(self, count: int, within_s: float = 20.0) -> list[str]:
         """Ids of the next events; those that came while away are in one message."""
         ids: list[str] = []
         deadline = time.monotonic() + within_s
@@ -96,12 +103,27 @@ class Site:
         self.client.close()
 
 
+@pytest.fixture(scope="module")
+def kept(
+    tmp_path_factory: pytest.TempPathFactory, seeded: Path
+) -> Iterator[tuple[Served, RedisProcess]]:
+    """A site for the tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("feed")
+    with (
+        redis_server(folder) as redis,
+        served(new_instance(folder / "instance", seeded), redis.url) as app,
+    ):
+        yield app, redis
+
+
 @pytest.fixture
-def site(instance: Path, redis_process: RedisProcess) -> Iterator[Site]:
-    with served(instance, redis_process.url) as app:
-        site = Site(app, redis_process)
-        yield site
-        site.close()
+def site(kept: tuple[Served, RedisProcess]) -> Iterator[Site]:
+    """With an empty feed that nobody reads."""
+    site = Site(*kept)
+    wait_until(lambda: site.subscribers() == 0)
+    site.client.flushall()
+    yield site
+    site.close()
 
 
 def test_two_workers_hear_each_other(
@@ -169,21 +191,26 @@ def test_cut_subscriptions_lose_nothing_and_double_nothing(site: Site) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_the_feed_survives_a_restart_and_says_so(site: Site) -> None:
-    page = site.open()
-    site.redis.kill()
-    assert page.next()["data"]["state"] == "lost"
-    late = Page.connect(
-        f"ws://127.0.0.1:{site.app.port}/ws/live?topics=feed&after=1-1",
-        headers={"Origin": "http://127.0.0.1"},
-    )
-    site.pages.append(late)
-    assert late.next()["data"]["state"] == "lost"
-    site.redis.start()
-    for one in page, late:
-        assert one.next()["data"]["state"] == "joined"
-    told = site.publish(3)
-    assert page.events(3) == late.events(3) == told
+def test_the_feed_survives_a_restart_and_says_so(
+    instance: Path, redis_process: RedisProcess
+) -> None:
+    with served(instance, redis_process.url) as app:
+        site = Site(app, redis_process)
+        page = site.open()
+        site.redis.kill()
+        assert page.next()["data"]["state"] == "lost"
+        late = Page.connect(
+            f"ws://127.0.0.1:{site.app.port}/ws/live?topics=feed&after=1-1",
+            headers={"Origin": "http://127.0.0.1"},
+        )
+        site.pages.append(late)
+        assert late.next()["data"]["state"] == "lost"
+        site.redis.start()
+        for one in page, late:
+            assert one.next()["data"]["state"] == "joined"
+        told = site.publish(3)
+        assert page.events(3) == late.events(3) == told
+        site.close()
 
 
 def test_one_bad_message_does_not_end_the_feed(site: Site) -> None:

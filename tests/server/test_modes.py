@@ -189,7 +189,7 @@ def flushed_under_load(
                 if lease := lock.acquire(client, names):
                     lock.release(client, names, lease)
             except RedisError as error:
-                errors.append(repr(error))
+                errors.append(str(error))
     finally:
         done.set()
         flushing.join()
@@ -416,7 +416,7 @@ def _call(
                 else:
                     client.set(f"c:{{{name}}}", made)
         except RedisError as error:
-            moved.errors.append(repr(error))
+            moved.errors.append(str(error))
         moved.took.append(time.monotonic() - began)
         made += 1
 

@@ -5,6 +5,7 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -13,7 +14,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.conftest import RedisProcess, Served, served, wait_until
+from tests.conftest import (
+    RedisProcess,
+    Served,
+    new_instance,
+    redis_server,
+    served,
+    wait_until,
+)
 from webapp.shop.scores import season_of
 
 pytestmark = pytest.mark.server
@@ -129,22 +137,45 @@ class Bench:
         return tape, seen, grown
 
 
-@pytest.fixture(
-    params=[pytest.param(1, marks=pytest.mark.slow), 2],
+each_count = pytest.mark.parametrize(
+    "workers",
+    [pytest.param(1, marks=pytest.mark.slow), 2],
     ids=["one worker", "two workers"],
+    scope="module",
 )
-def bench(
-    request: pytest.FixtureRequest, instance: Path, redis_process: RedisProcess
-) -> Iterator[Bench]:
-    with served(instance, redis_process.url, workers=request.param) as app:
-        client, monitor = redis_process.client(), Monitor(redis_process)
-        bench = Bench(app, redis_process, monitor, client)
-        for _ in range(8 * request.param):  # every worker has its connections open
+
+
+@contextmanager
+def benched(instance: Path, server: RedisProcess, workers: int) -> Iterator[Bench]:
+    with served(instance, server.url, workers=workers) as app:
+        client, monitor = server.client(), Monitor(server)
+        bench = Bench(app, server, monitor, client)
+        for _ in range(8 * workers):  # every worker has its connections open
             bench.act("GET", "/catalog/1")
             bench.act("GET", "/catalog/keys?ids=1&tag=kitchen")
         yield bench
         monitor.close()
         client.close()
+
+
+@pytest.fixture(scope="module")
+def kept(
+    workers: int, tmp_path_factory: pytest.TempPathFactory, seeded: Path
+) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("tape")
+    with (
+        redis_server(folder) as server,
+        benched(new_instance(folder / "instance", seeded), server, workers) as bench,
+    ):
+        yield bench
+
+
+@pytest.fixture
+def bench(kept: Bench) -> Bench:
+    """With nobody signed in and nothing in Redis."""
+    kept.client.flushall()
+    kept.session = ""
+    return kept
 
 
 def _same(tape: Tape, seen: list[list[str]]) -> bool:
@@ -244,6 +275,7 @@ ACTIONS = [
 ]
 
 
+@each_count
 def test_tape_equals_monitor_and_trips_equal_reads(bench: Bench) -> None:
     for name, method, path, form in ACTIONS:
         tape, seen, grown = bench.act(method, path, form)
@@ -252,6 +284,7 @@ def test_tape_equals_monitor_and_trips_equal_reads(bench: Bench) -> None:
         assert tape.round_trips == grown, f"{name}: {tape.round_trips} against {grown}"
 
 
+@each_count
 def test_seeing_inside_lua_keeps_the_tape_true(bench: Bench) -> None:
     for name, method, path, form in ACTIONS[:5]:
         tape, seen, grown = bench.act(method, path, form, inside="1")
@@ -259,6 +292,7 @@ def test_seeing_inside_lua_keeps_the_tape_true(bench: Bench) -> None:
         assert tape.round_trips == grown, name
 
 
+@each_count
 def test_a_hit_takes_one_round_trip_and_a_miss_two(bench: Bench) -> None:
     miss, _, miss_reads = bench.act("GET", "/catalog/2000")
     hit, _, hit_reads = bench.act("GET", "/catalog/2000")
@@ -266,6 +300,7 @@ def test_a_hit_takes_one_round_trip_and_a_miss_two(bench: Bench) -> None:
     assert (hit.round_trips, hit_reads) == (1, 1)
 
 
+@each_count
 def test_a_tagged_miss_takes_three_and_an_edit_through_takes_two(bench: Bench) -> None:
     tagged, through = "variant=tag-invalidation", "variant=write-through"
     miss, _, miss_reads = bench.act("GET", f"/catalog/2001?{tagged}")
@@ -281,15 +316,15 @@ def test_a_tagged_miss_takes_three_and_an_edit_through_takes_two(bench: Bench) -
 
 
 def test_a_command_that_could_not_be_sent_is_on_the_tape(
-    bench: Bench,
+    instance: Path, redis_process: RedisProcess
 ) -> None:
-    bench.server.kill()
+    with served(instance, redis_process.url) as app:
+        redis_process.kill()
 
-    def named() -> bool:
-        asked = urllib.request.Request(f"{bench.app.url}/catalog/1042")
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            html = answer.read().decode()
-        return "EVALSHA" in html and "not sent" in html
+        def named() -> bool:
+            asked = urllib.request.Request(f"{app.url}/catalog/1042")
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                html = answer.read().decode()
+            return "EVALSHA" in html and "not sent" in html
 
-    assert wait_until(named)
-    bench.server.start()
+        assert wait_until(named)
