@@ -10,7 +10,6 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Complaints, newest, serious
 from tests.conftest import Served
-from webapp.http.variants import VARIANTS
 
 pytestmark = pytest.mark.browser
 
@@ -125,21 +124,6 @@ def test_back_shows_the_product_before(page: Page) -> None:
     expect(page.locator("#shop h3")).to_have_text("Stoneware mug")
     page.go_back()
     expect(page.locator("#shop h3")).to_contain_text("Enamel kettle")
-
-
-@pytest.mark.parametrize(
-    ("variant", "name"),
-    [(v.name, e.name) for v in VARIANTS for e in v.experiments[:2]],
-)
-def test_a_break_it_card_shows_what_went_wrong_and_its_receipts(
-    page: Page, variant: str, name: str
-) -> None:
-    page.goto(f"/catalog?variant={variant}")
-    card = run(page, name)
-    expect(card.locator(".xp__say .pill")).to_have_class(re.compile("pill--no"))
-    expect(card.locator(".xp__out .pill--ok").first).to_be_visible()
-    expect(newest(page)).to_be_visible()
-    expect(page.locator("#request-failed")).to_be_hidden()
 
 
 def test_a_replay_reveals_steps_and_their_receipts_one_by_one(page: Page) -> None:

@@ -8,7 +8,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Complaints, newest, serious
 from tests.conftest import RedisProcess, Served
-from webapp.experiments.pub_sub import EXPERIMENTS
 
 pytestmark = pytest.mark.browser
 
@@ -142,15 +141,6 @@ def test_too_long_is_told_at_the_line(page: Page, complaints: Complaints) -> Non
     field = page.get_by_label("Say it to everybody")
     expect(field).to_have_accessible_description(re.compile("1 to 200"))
     expect(field).to_be_focused()
-
-
-@pytest.mark.parametrize("name", [e.name for e in EXPERIMENTS])
-def test_a_break_it_card_shows_what_went_wrong(page: Page, name: str) -> None:
-    look(page)
-    card = page.locator(f"#xp-{name}")
-    card.get_by_role("button", name="Run").click()
-    expect(card.locator(".xp__say .pill")).to_have_class(re.compile("pill--no"))
-    expect(card.locator(".xp__out .pill--ok").first).to_be_visible()
 
 
 @pytest.mark.browser_context_args(java_script_enabled=False)

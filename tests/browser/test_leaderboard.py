@@ -70,14 +70,6 @@ def test_a_crowd_fills_live_stops_and_is_removed(page: Page) -> None:
     expect(count).to_have_text(re.compile("^0 of"))
 
 
-@pytest.mark.parametrize("name", ["lost-points", "counted-rank"])
-def test_a_break_it_card_shows_what_went_wrong(page: Page, name: str) -> None:
-    page.goto("/leaderboard")
-    card = page.locator(f"#xp-{name}")
-    card.get_by_role("button", name="Run").click()
-    expect(card.locator(".xp__say .pill--no")).to_be_visible(timeout=10_000)
-
-
 def test_nothing_scrolls_sideways_on_a_phone(phone: Page, theme: str) -> None:
     phone.goto("/leaderboard")
     add_samples(phone)

@@ -7,7 +7,6 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, Request, expect
 
 from tests.browser.conftest import newest
-from webapp.experiments.rate_limiter import EXPERIMENTS
 
 pytestmark = pytest.mark.browser
 
@@ -100,17 +99,6 @@ def test_another_limit_begins_another_run(page: Page) -> None:
     page.get_by_role("button", name="Send one").click()
     expect(page.locator(".limits__say")).to_contain_text("Same 1 request, ")
     expect(page.locator(".limits__say")).to_contain_text("limit of 10")
-
-
-@pytest.mark.parametrize("name", [e.name for e in EXPERIMENTS])
-def test_a_break_it_card_shows_its_result_and_its_receipts(
-    page: Page, name: str
-) -> None:
-    page.goto("/rate-limits")
-    card = page.locator(f"#xp-{name}")
-    card.get_by_role("button", name="Run").click()
-    expect(card.locator(".xp__say")).to_be_visible(timeout=10_000)
-    expect(newest(page)).to_be_visible()
 
 
 def test_on_a_phone_the_lanes_fit(phone: Page) -> None:

@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Complaints, newest
 from tests.conftest import Served
-from webapp.experiments.session_store import EXPERIMENTS
 
 pytestmark = pytest.mark.browser
 
@@ -159,17 +158,6 @@ def test_only_the_renamed_field_is_written(page: Page) -> None:
     page.get_by_role("button", name="Rename").click()
     expect(devices(page)).to_contain_text("Stage laptop")
     expect(newest(page).locator(".cmd--in b", has_text="HSET")).to_have_count(1)
-
-
-@pytest.mark.parametrize("name", [e.name for e in EXPERIMENTS])
-def test_a_break_it_card_shows_what_went_wrong(page: Page, name: str) -> None:
-    page.goto("/sessions")
-    card = page.locator(f"#xp-{name}")
-    card.get_by_role("button", name="Run").click()
-    expect(card.locator(".xp__say .pill")).to_have_class(re.compile("pill--no"))
-    if card.locator(".replay").count():
-        card.get_by_role("button", name="All steps").click()
-    assert serious(page) == []
 
 
 @pytest.mark.browser_context_args(java_script_enabled=False)

@@ -11,7 +11,6 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Launched, newest, serious
 from tests.conftest import Served
 from webapp.connection.urls import probe_client
-from webapp.experiments.streams import EXPERIMENTS
 from webapp.shop import pace
 from webapp.shop.orders import BILLING, Orders
 from webapp.shop.pace import PLAIN, Pace
@@ -98,18 +97,6 @@ def test_a_worker_is_killed_and_comes_back(page: Page, launched: Launched) -> No
     expect(lane).to_contain_text("idle", timeout=30_000)
     page.locator("#do-add").click()
     expect(page.locator("#lane-worker-2")).to_contain_text("idle", timeout=30_000)
-
-
-def test_a_break_it_card_shows_the_flaw_beside_the_fix(page: Page) -> None:
-    page.goto("/streams")
-    for experiment in EXPERIMENTS:
-        card = page.locator(f"#xp-{experiment.name}")
-        card.get_by_role("button", name="Run").click()
-        say = card.locator(".xp__say .pill")
-        expect(say).to_have_class(re.compile("pill--no"), timeout=30_000)
-        expect(card.locator(".xp__out .pill--ok").first).to_be_visible()
-        card.get_by_role("button", name="All steps").click()
-    assert serious(page) == []
 
 
 @pytest.mark.browser_context_args(java_script_enabled=False)
