@@ -1,5 +1,7 @@
 """The lock between real processes, and on a server that is killed while it is held."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -8,9 +10,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 from redis.exceptions import RedisError
+from sqlalchemy import Engine
 
 from tests.conftest import ROOT, RedisProcess, wait_until
 from tests.patterns.test_distributed_lock import NAMES
@@ -18,11 +22,33 @@ from webapp import keys
 from webapp.connection.roles import breaker_of
 from webapp.connection.urls import client_for
 from webapp.patterns.distributed_lock import DistributedLock, Lease
+from webapp.shop import models, reports
+from webapp.shop.database import open_database
 
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 LONG = DistributedLock(ttl_ms=3_600_000)  # no lease ends before the test does
 RIVALS = 4
 SUM, HOLDERS = (keys.key("rpl", keys.LOCKS_LAB, "sum", n) for n in ("sum", "holders"))
+
+# Takes or writes, as it is told.
+_WORKER = """
+import sys
+from webapp.connection.urls import client_for
+from webapp.patterns.distributed_lock import DistributedLock, LockKeys
+from webapp.shop import reports
+from webapp.shop.database import open_database
+
+redis_url, database_url, name, *names = sys.argv[1:]
+client = client_for(redis_url, role="durable", max_connections=1, timeout_s=60)
+engine, lock, fence = open_database(database_url), DistributedLock(ttl_ms=100), 0
+for act in map(str.strip, sys.stdin):
+    if act == "take":
+        fence = lock.wait(client, LockKeys(*names), for_ms=60_000).fence
+        print(fence, flush=True)
+    else:
+        taken = reports.write(engine, act, fence=fence, writer=name)
+        print(int(taken), flush=True)
+"""
 
 # Read, sleep, write: without a lock nearly all of the additions would be lost.
 _ADDER = """
@@ -45,6 +71,79 @@ for _ in range(int(times)):
         client.decr(holders)
 print(most)
 """
+
+
+class Worker:
+    """A process that takes the lock, and writes under its last number."""
+
+    def __init__(self, name: str, *urls: str) -> None:
+        self.name = name
+        command = [sys.executable, "-c", _WORKER, *urls, name, *astuple(NAMES)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1)
+
+    def tell(self, act: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{act}\n".encode())
+        self._process.stdin.flush()
+
+    def hear(self) -> int:
+        assert self._process.stdout
+        return int(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        """Returns when the kernel has stopped it."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(f"sqlite:///{tmp_path / 'shop.db'}")
+    models.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def two(redis_process: RedisProcess, engine: Engine) -> Iterator[list[Worker]]:
+    urls = redis_process.url, engine.url.render_as_string(hide_password=False)
+    workers = [Worker(name, *urls) for name in "AB"]
+    yield workers
+    for worker in workers:
+        worker.end()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.slow)])
+def test_no_process_that_was_stopped_past_its_lease_writes(
+    two: list[Worker], engine: Engine, rounds: int
+) -> None:
+    """FAULTS E1, with 3 rounds of two processes; with 200 when slow."""
+    late, other = two
+    refused = 0
+    for _ in range(rounds):
+        late.tell("take")
+        late.hear()
+        late.stop()
+        other.tell("take")  # waits until the lease of the other has ended
+        number = other.hear()
+        other.tell("report")
+        assert other.hear()
+        late.tell("report")  # the first it hears when it goes on
+        late.go_on()
+        refused += not late.hear()
+        report = reports.find(engine, "report")
+        assert report
+        assert (report.writer, report.fence) == (other.name, number)
+        late, other = other, late
+    assert refused == rounds
 
 
 @pytest.mark.timeout(1_800)
