@@ -197,7 +197,10 @@ class Rivals:
         wait_until(lambda: all(self.refused[n] > before[n] for n in range(RIVALS)))
 
     def _try_on(self, n: int) -> None:
-        client = client_for(self._url, role=f"rival {n}", max_connections=1)
+        # Patient, because nobody would know of a lease whose reply it did not await.
+        client = client_for(
+            self._url, role=f"rival {n}", max_connections=1, timeout_s=60
+        )
         while not self._ended.wait(0.002):
             try:
                 lease = LONG.acquire(client, NAMES)
