@@ -57,8 +57,9 @@ class Faults:
             with plain(self._random.choice(self.up)) as client:
                 client.client_pause(SLOW_MS)
 
-    def end(self) -> None:
-        wait_until(lambda: self._let_back(lambda: True) or len(self.up) == 5)
+    def all_are_back(self) -> bool:
+        self._let_back(lambda: True)
+        return len(self.up) == 5
 
     def _stop(self, node: Node) -> None:
         node.stop()
@@ -189,7 +190,7 @@ def test_whatever_two_of_five_servers_do_one_holds_the_lock(
             for claim in held:
                 if random.random() < 0.98:
                     trial.release(claim)
-        faults.end()
+        wait_until(faults.all_are_back)
         wait_until(lambda: trial.contend(1))
     by_start = sorted(trial.claims, key=lambda claim: claim.start)
     assert all(one.end <= other.start for one, other in pairwise(by_start))
