@@ -1,6 +1,7 @@
 """Break it: what each run of the locks shows, and that it leaves nothing."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,17 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
 from tests.patterns.conftest import keys_of
+from tests.patterns.test_distributed_lock import NAMES
 from webapp import keys
 from webapp.connection.embedded import EmbeddedServer
 from webapp.connection.recorder import Command
 from webapp.experiments import Bench, Experiment, Outcome
-from webapp.experiments.distributed_lock import EXPERIMENTS, PROCESS_EXPERIMENTS
+from webapp.experiments.distributed_lock import (
+    EXPERIMENTS,
+    PROCESS_EXPERIMENTS,
+    buy_at_once,
+    buy_locked,
+)
 from webapp.shop import models
 from webapp.shop.database import open_database
 
@@ -128,6 +135,32 @@ def test_a_sale_of_500_items_to_2000_buyers(bench: Bench) -> None:
     none, locked, script, *_ = values(run(bench, "flash-sale", buyers=2_000))
     assert int(none.replace(",", "")) > 500
     assert (locked, script) == ("500", "500")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("buyers", "items"), [(250, 50), pytest.param(5_000, 1_000, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("way", ["lock", "one script"])
+def test_every_item_is_sold_once_and_the_stock_is_never_below_zero(
+    server_client: redis.Redis, way: str, buyers: int, items: int
+) -> None:
+    """FAULTS E7, with 250 buyers of 50 items; with 5,000 of 1,000 when slow."""
+    stock = keys.key("rpl", keys.LOCKS_LAB, "sale", "stock")
+    server_client.set(stock, items, px=keys.LOCKS_LAB.ttl_ms)
+
+    def buy(_: int) -> tuple[bool, int]:
+        """Whether it was sold, and how many were left after it."""
+        if way == "lock":
+            sold = buy_locked(server_client, stock, NAMES)
+        else:
+            sold = buy_at_once(server_client, stock)
+        return sold, int(server_client.get(stock) or 0)
+
+    with ThreadPoolExecutor(8) as pool:
+        bought = list(pool.map(buy, range(buyers)))
+    assert sum(sold for sold, _ in bought) == items
+    assert min(left for _, left in bought) == 0
 
 
 def test_del_lets_a_third_in_and_a_token_does_not(bench: Bench) -> None:

@@ -22,11 +22,12 @@ less what the clocks may drift apart. A minority may be down, stopped or slow.
 
 Limits: it rests on clocks that run at about the same speed. A server that restarts
 without what it had granted lets a second holder in, unless it stays out for longer
-than `ttl_ms`, or writes every grant to disk first. There is no number for fencing: N
-counters that know nothing of each other give none that only grows. If a late write
-does harm, take a resource that can refuse it. The clients' own timeouts decide how
-long a silent server holds up a try: give them a few hundredths of the lease at most.
-No majority: fails closed, nobody gets the lock.
+than `ttl_ms`, or writes every grant to disk first. A server that was silent while a
+try was undone may keep its grant until the lease ends, and refuses all others so
+long. There is no number for fencing: N counters that know nothing of each other give
+none that only grows. If a late write does harm, take a resource that can refuse it.
+The clients' own timeouts decide how long a silent server holds up a try: give them a
+few hundredths of the lease at most. No majority: fails closed, nobody gets the lock.
 
 Source: https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/ and
 https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
