@@ -57,9 +57,8 @@ def shown(message: Any) -> list[str]:
 
 
 class Site:
-    def __init__(self, app: Served, redis: RedisProcess) -> None:
-        self.app, self.redis = app, redis
-        self.client = redis.client()
+    def __init__(self, app: Served, client: redis.Redis) -> None:
+        self.app, self.client = app, client
         self.pages: list[Page] = []
 
     def open(self, after: str = "") -> Page:
@@ -111,7 +110,7 @@ class Site:
 @pytest.fixture
 def site(instance: Path, redis_process: RedisProcess) -> Iterator[Site]:
     with served(instance, redis_process.url) as app:
-        site = Site(app, redis_process)
+        site = Site(app, redis_process.client())
         yield site
         site.close()
 
@@ -120,7 +119,7 @@ def test_two_workers_hear_each_other(
     instance: Path, redis_process: RedisProcess
 ) -> None:
     with served(instance, redis_process.url, workers=2) as app:
-        site = Site(app, redis_process)
+        site = Site(app, redis_process.client())
         wait_until(site.open_on_another_worker)
         took_ms = []
         for n in range(20):
@@ -292,13 +291,15 @@ def test_cuts_and_restarts_lose_nothing_and_double_nothing(
 
 
 @pytest.mark.timeout(60)
-def test_the_feed_survives_a_restart_and_says_so(site: Site) -> None:
+def test_the_feed_survives_a_restart_and_says_so(
+    site: Site, redis_process: RedisProcess
+) -> None:
     page = site.open()
-    site.redis.kill()
+    redis_process.kill()
     assert page.next()["data"]["state"] == "lost"
     late = site.connect(after="1-1")
     assert late.next()["data"]["state"] == "lost"
-    site.redis.start()
+    redis_process.start()
     for one in page, late:
         assert one.next()["data"]["state"] == "joined"
     told = site.publish(3)
@@ -363,7 +364,7 @@ def test_fifty_pages_on_one_worker_hear_in_time(
     """A tenth of what the slow test opens; its target is 40 ms on an idle machine."""
     monkeypatch.setenv("THREADS", "110")
     with served(instance, redis_process.url) as app:
-        site = Site(app, redis_process)
+        site = Site(app, redis_process.client())
         took_ms = fan_out(site, clients=50, messages=10)
         site.close()
     assert took_ms[int(len(took_ms) * 0.99)] < 2_000
@@ -376,7 +377,7 @@ def test_five_hundred_pages_on_one_worker_hear_in_time(
 ) -> None:
     monkeypatch.setenv("THREADS", "1100")
     with served(instance, redis_process.url) as app:
-        site = Site(app, redis_process)
+        site = Site(app, redis_process.client())
         took_ms = fan_out(site, clients=500, messages=20)
         page_ms = min(answer_ms(site) for _ in range(5))
         p99 = took_ms[int(len(took_ms) * 0.99)]
