@@ -43,7 +43,7 @@ from webapp.workers.supervisor import Supervisor
 _TICK_S = 0.25
 _CHORES_S = 1.0
 _WEB_START_S = 30.0
-_WEB_END_S = 1.25  # its own grace is 1 s: open pages get a proper goodbye
+_WEB_END_S = 3.75  # its own grace is 3 s: what was asked before is answered
 _SERVERS_END_S = 0.5
 _WEB = (sys.executable, "-m", "gunicorn", "-c", "python:webapp.http.gunicorn")
 _APP = "webapp.http.gunicorn:make_app()"

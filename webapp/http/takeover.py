@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from webapp.connection import addresses
 from webapp.connection.urls import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
@@ -34,7 +34,7 @@ def hand_over(own: SetFile, address: str) -> None:
     at = addresses.parse(own.url)
     if at.kind == "sentinel":
         with closing(_client("{}:{}".format(*at.addresses[0]))) as sentinel:
-            sentinel.execute_command("SENTINEL", "FAILOVER", at.service)
+            _replace_primary(sentinel, at.service)
         return
     for other in own.pids:
         with closing(_client(other)) as client:
@@ -42,6 +42,19 @@ def hand_over(own: SetFile, address: str) -> None:
                 client.execute_command("CLUSTER", "FAILOVER")
                 return
     raise Problem(409, "No replica", f"{address} has no replica that answers.")
+
+
+def _replace_primary(sentinel: redis.Redis, service: str) -> None:
+    """Valkey from 9 on has the primary wait for its heir: no write is lost.
+
+    Else it goes on for a second with a replica that has not heard of it, and what the
+    two have agreed on then is lost, WAIT or not.
+    """
+    ask = "SENTINEL", "FAILOVER", service
+    try:
+        sentinel.execute_command(*ask, "COORDINATED")
+    except ResponseError:
+        sentinel.execute_command(*ask)
 
 
 WAYS: dict[str, Callable[[SetFile, str], None]] = {"kill": kill, "hand-over": hand_over}

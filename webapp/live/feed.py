@@ -101,11 +101,11 @@ class Feed:
     def admit(self, outbox: Outbox, after: str | None) -> None:
         """Tell it what comes from now on, and first what came after an id."""
         with self._lock:
-            self._places[outbox] = place(after or "0-0")
+            at = self._places[outbox] = place(after) if after else self._last
             if after:
                 self._behind.add(outbox)
             if self._state == "lost" or (self._state and not after):
-                outbox.put(self._note(FeedNow(state=self._state)))
+                outbox.put(self._note(FeedNow(state=self._state), at=at))
             if self._thread is None:
                 run = threading.Thread(target=self._run, name="feed", daemon=True)
                 self._thread = run

@@ -1,0 +1,220 @@
+"""B1: a Sentinel set changes its primary, while writers, a page and workers go on."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from itertools import count, cycle, islice
+from pathlib import Path
+
+import pytest
+import redis
+from redis.exceptions import RedisError
+
+from tests.conftest import allow_silence, local_set, served, wait_until
+from tests.server.test_feed import STREAM, Reader, Site
+from tests.server.test_workers import ORDER, Crew, crew
+from webapp.connection.sets import LocalSet, Member
+from webapp.connection.urls import probe_client
+from webapp.http import takeover
+from webapp.live.feed import PATTERN, Event, encode
+from webapp.live.setfile import SetFile
+from webapp.patterns.pub_sub import place
+from webapp.shop.orders import BILLING, Orders
+
+pytestmark = pytest.mark.server
+
+_SILENCE_MS = 1_000  # of a killed primary, until it is replaced
+_PATIENCE_MS = 30_000  # with one that lives
+_COPIED_MS = 50  # a primary that has just taken over may have no replica yet
+_WRITES = 20_000
+_RESUMES_S = 3.0
+
+Way = Callable[[LocalSet, Member], None]
+
+
+@pytest.fixture
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSet]:
+    with local_set("sentinel", tmp_path_factory.mktemp("failover")) as servers:
+        yield servers
+
+
+class Ledger(threading.Thread):
+    """Acts again and again on one connection; has what copies were made of, and when.
+
+    On one connection WAIT is about what was written just before, or raises.
+    """
+
+    def __init__(
+        self,
+        servers: LocalSet,
+        act: Callable[[redis.Redis, int], str],
+        *,
+        copies: int = 1,
+        rest_s: float = 0.002,
+    ) -> None:
+        super().__init__()
+        self.entries: list[tuple[float, str]] = []
+        self._url, self._act = servers.url, act
+        self._copies, self._rest_s = copies, rest_s
+        self._numbers = count()
+        self._ended = threading.Event()
+
+    @property
+    def names(self) -> list[str]:
+        return [name for _, name in self.entries]
+
+    def since(self, at: float) -> float | None:
+        """The time of the first entry after this."""
+        return next((when for when, _ in self.entries if when > at), None)
+
+    def run(self) -> None:
+        with closing(probe_client(self._url)) as pool:
+            while not self._ended.wait(self._rest_s):
+                with suppress(RedisError), closing(pool.client()) as client:
+                    self._go_on(client)
+
+    def _go_on(self, client: redis.Redis) -> None:
+        while not self._ended.wait(self._rest_s):
+            name = self._act(client, next(self._numbers))
+            copies = client.execute_command("WAIT", self._copies, _COPIED_MS)
+            if copies >= self._copies:
+                self.entries.append((time.monotonic(), name))
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+@contextmanager
+def going(*ledgers: Ledger) -> Iterator[None]:
+    for one in ledgers:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in ledgers:
+            one.end()
+
+
+def hand_over(servers: LocalSet, primary: Member) -> None:
+    """As the page does it."""
+    takeover.hand_over(SetFile(url=servers.url, pids={}), primary.address)
+
+
+def kill(servers: LocalSet, primary: Member) -> None:
+    allow_silence(servers, ms=_SILENCE_MS)
+    primary.kill()
+
+
+def fail_over(servers: LocalSet, way: Way, ledgers: Sequence[Ledger]) -> float:
+    """Until all go on; the seconds that took from the promotion of another server."""
+    before = primary_of(servers)
+    assert before is not None
+    way(servers, before)
+    wait_until(lambda: primary_of(servers) not in (None, before))
+    at = time.monotonic()
+    allow_silence(servers, ms=_PATIENCE_MS)
+    wait_until(lambda: all(one.since(at) for one in ledgers))
+    return max((one.since(at) or 0.0) - at for one in ledgers)
+
+
+def primary_of(servers: LocalSet) -> Member | None:
+    """None while there is none, or two."""
+    found = [m for m in servers.members if not m.is_sentinel and has_role(m)]
+    return found[0] if len(found) == 1 else None
+
+
+def has_role(member: Member) -> bool:
+    try:
+        return bool(member.ask("ROLE")[0] == b"master")
+    except RedisError:
+        return False
+
+
+def mend(servers: LocalSet) -> None:
+    for member in servers.members:
+        if not member.is_running:
+            member.start()
+    servers.await_formed()
+
+
+def write(name: str, client: redis.Redis, n: int) -> str:
+    key = f"{name}:{n}"
+    client.set(key, "1", px=3_600_000)
+    return key
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+def test_ten_failovers_lose_nothing_that_a_replica_has(servers: LocalSet) -> None:
+    """B1: every second one by kill -9; what was not waited for may be lost."""
+    writers = [Ledger(servers, partial(write, name)) for name in "abcd"]
+    hopeful = Ledger(servers, partial(write, "hopeful"), copies=0)
+    resumed_s = []
+    with going(*writers, hopeful):
+        for way in islice(cycle((kill, hand_over)), 10):
+            mend(servers)
+            resumed_s.append(fail_over(servers, way, writers))
+        wait_until(lambda: sum(len(w.entries) for w in writers) >= _WRITES)
+    written = [name for writer in writers for name in writer.names]
+    with closing(probe_client(servers.url)) as client:
+        lost, lost_in_hope = (
+            [name for name in names if client.get(name) is None]
+            for names in (written, hopeful.names)
+        )
+    print(f"{len(written)} writes with WAIT 1: {len(lost)} lost")
+    print(f"{len(hopeful.names)} writes without: {len(lost_in_hope)} lost")
+    print("resumed after", [f"{seconds:.2f} s" for seconds in resumed_s])
+    assert lost == []
+    assert max(resumed_s) <= _RESUMES_S
+
+
+def publish(client: redis.Redis, _: int) -> str:
+    payload = encode(Event("test", "hello"))
+    return PATTERN.publish(client, STREAM, payload=payload).id
+
+
+def order(client: redis.Redis, _: int) -> str:
+    return Orders(client, "rpl").place(ORDER, once=secrets.token_hex(8)).id
+
+
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("failovers", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_page_and_workers_go_on_over_failovers(
+    servers: LocalSet, instance: Path, tmp_path: Path, failovers: int
+) -> None:
+    """B1 with one failover, and with 10: what a replica has is heard, and billed once.
+
+    The page's socket stays open; its server joins the feed again behind it.
+    """
+    told = Ledger(servers, publish, rest_s=0.02)
+    placed = Ledger(servers, order, rest_s=0.02)
+    with (
+        served(instance, servers.url) as app,
+        crew(tmp_path / "crew", servers) as team,
+        closing(Site(app, probe_client(servers.url))) as site,
+    ):
+        page = Reader(site)
+        team.start("w1", "w2")
+        with going(told, placed):
+            for way in islice(cycle((kill, hand_over)), failovers):
+                mend(servers)
+                fail_over(servers, way, (told, placed))
+                page.read_to(told.names[-1])
+        page.read_to(told.names[-1])
+        assert_billed_once(team, placed.names)
+    print(f"{len(told.names)} told, {len(placed.names)} orders")
+    assert page.ids == sorted(set(page.ids), key=place)
+    assert set(told.names) <= set(page.ids)
+
+
+def assert_billed_once(team: Crew, ids: Sequence[str]) -> None:
+    """All of these, and of others that were not acknowledged none twice."""
+    outcomes = [team.orders.outcome(BILLING, id) for id in ids]
+    wait_until(lambda: None not in team.client.mget(outcomes), within_s=60)
+    wait_until(lambda: not team.pending())
+    any_outcome = team.orders.outcome(BILLING, "0").removesuffix("0") + "*"
+    assert team.billed() == len(list(team.client.scan_iter(any_outcome, count=1_000)))
