@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 
 from webapp import keys
+from webapp.connection import recorder
 from webapp.connection.embedded import EmbeddedServer, find_binary
 from webapp.connection.roles import breaker_of
 from webapp.connection.urls import client_for
@@ -31,6 +32,7 @@ from webapp.experiments import (
 )
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
 from webapp.patterns.redlock import Attempt, Redlock
+from webapp.scripts import SCRIPTS
 
 _SERVERS = 5
 _TIMEOUT_S = 0.25  # of a server that does not answer; more than a busy machine takes
@@ -99,10 +101,19 @@ def nodes(count: int) -> Iterator[list[Node]]:
                 node.server.start()
             for node in made:
                 node.server.await_answer()
+                _tell_scripts(node.client)
             yield made
         finally:
             for node in made:
                 node.end()
+
+
+def _tell_scripts(client: redis.Redis) -> None:
+    """As the app's own servers are at its start, so that no EVALSHA is repeated."""
+    with recorder.unrecorded():
+        for script in set(SCRIPTS.values()):
+            if script.name.startswith("distributed_lock/"):
+                client.script_load(script.text)
 
 
 def _node(binary: Path, folder: Path, n: int) -> Node:
