@@ -5,7 +5,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,10 +13,9 @@ from pathlib import Path
 import redis
 
 from webapp import keys
-from webapp.connection import recorder
 from webapp.connection.embedded import EmbeddedServer, find_binary
 from webapp.connection.roles import breaker_of
-from webapp.connection.urls import client_for
+from webapp.connection.urls import client_for, probe_client
 from webapp.experiments import (
     Bench,
     Experiment,
@@ -101,16 +100,19 @@ def nodes(count: int) -> Iterator[list[Node]]:
                 node.server.start()
             for node in made:
                 node.server.await_answer()
-                _tell_scripts(node.client)
+                _tell_scripts(node.server)
             yield made
         finally:
             for node in made:
                 node.end()
 
 
-def _tell_scripts(client: redis.Redis) -> None:
-    """As the app's own servers are at its start, so that no EVALSHA is repeated."""
-    with recorder.unrecorded():
+def _tell_scripts(server: EmbeddedServer) -> None:
+    """As the app's own servers are at its start, so that no EVALSHA is repeated.
+
+    By a client of its own: what the lock's clients connect to is up to the replay.
+    """
+    with closing(probe_client(f"unix://{server.socket}")) as client:
         for script in set(SCRIPTS.values()):
             if script.name.startswith("distributed_lock/"):
                 client.script_load(script.text)
