@@ -224,6 +224,7 @@ def fail_over(bench: Bench, *, trigger: Callable[[str], None]) -> Failover:
         watch.write_until(lambda now: now.at_ms >= _BEFORE_S * 1000)
         before, triggered_ms = watch.server, watch.now_ms
         trigger(before)
+        watch.calm = 0
         watch.write_until(lambda now: watch.calm >= _CALM and now.server != before)
         healed_ms = watch.healed_ms(triggered_ms)
         lost = watch.lost() if healed_ms is not None else 0
