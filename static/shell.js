@@ -59,6 +59,9 @@
   }
 
   /* ---- tabs: links with a URL of their own, switched in place ---- */
+  for (const tab of document.querySelectorAll(".tabs > [aria-current], .tabs > [aria-selected='true']"))
+    tab.parentNode.scrollLeft = tab.offsetLeft - tab.parentNode.offsetLeft - 16;
+
   function openTab(tab, focus) {
     for (const other of tab.parentNode.querySelectorAll('[role="tab"]')) {
       const chosen = other === tab;

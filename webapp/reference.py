@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 from webapp import keys
-from webapp.rooms import PAGES, Page
+from webapp.rooms import PAGES
+
+
+@dataclass(frozen=True)
+class Place:
+    """A page, a variant of one, or a part of either."""
+
+    url: str
+    title: str
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,14 @@ class AntiPattern:
     problem: str
     fix: str
     here: str  # what this app does instead
-    page: str = ""  # that shows it
+    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True)
 class Pattern:
     name: str
     use: str
-    page: str
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,21 @@ class KeyName:
 class Fact:
     text: str
     here: str  # how to see it
-    page: str = ""
+    places: tuple[Place, ...]
 
+
+def _page(url: str) -> Place:
+    return Place(url, next(page.title for page in PAGES if page.url == url))
+
+
+CATALOG = _page("/catalog")
+RESPONSE_CACHE = Place("/catalog?variant=response-cache", "Response cache")
+BLOOM_FILTER = Place("/catalog?variant=bloom-filter", "Bloom filter")
+SERVERS = Place("/topology#nodes-title", "Servers and policies")
+POOLS = Place("/topology#pools-title", "Connection pools")
+
+# Where a family is used, if not all over its page.
+_PLACES = {"catalog:response": RESPONSE_CACHE, "catalog:filter": BLOOM_FILTER}
 
 USE_CASES = (
     UseCase("Simple cache", "String", "product:123", ("catalog:product",)),
@@ -75,10 +96,10 @@ USE_CASES = (
         ("rate-limits:fixed-window",),
     ),
     UseCase(
-        "Approximate unique counts",
+        "Bloom filter, HyperLogLog",
         "HyperLogLog (a Bloom filter needs a bitmap or a module)",
         "hll:pageviews",
-        ("visitors:hll",),
+        ("visitors:hll", "catalog:filter"),
     ),
 )
 TTLS = (
@@ -122,7 +143,7 @@ TTLS = (
     SuggestedTtl(
         "Static or reference data",
         "1 h to 1 week",
-        ("catalog:list", "catalog:categories"),
+        ("catalog:list",),
         "A day: it changes with a release.",
     ),
     SuggestedTtl(
@@ -150,64 +171,73 @@ ANTI_PATTERNS = (
         "Memory grows without bound",
         "Always set one",
         "Every family of keys has a TTL or a reason, and a test reads the registry.",
+        (Place("/catalog#xp-no-ttl", "Write without a TTL"),),
     ),
     AntiPattern(
         "KEYS * in production",
         "Blocks the server, O(N)",
         "SCAN cursor",
-        "The app sends no KEYS. Reset and the admin panel use SCAN, a page at a time.",
+        "The app sends no KEYS. This page found its live keys by SCAN: see its tape.",
+        (Place("/topology#slots-title", "Slots of our keys"),),
     ),
     AntiPattern(
         "Blobs over 100 KB",
         "Slow serialisation, memory pressure",
         "A reference in Redis, the blob in an object store",
-        "A cached product has some hundred bytes; the tape shows each size.",
-        "catalog",
+        "A cached product has some hundred bytes, and lists hold ids, not products.",
+        (CATALOG, Place("/activity#xp-bodies", "Keep the product on the list")),
     ),
     AntiPattern(
         "One Redis for everything",
         "No isolation between cache and queue",
         "Separate instances",
         "Two roles, cache and durable, each with a server and a policy of its own.",
-        "topology",
+        (SERVERS,),
     ),
     AntiPattern(
         "Ignoring pool limits",
         "Connections run out under load",
         "Size the pool to the workload",
         "A blocking pool as large as the threads, and a bounded wait for it.",
-        "topology",
+        (POOLS, Place("/topology#xp-starved-pool", "Starve the pool")),
     ),
     AntiPattern(
         "No stampede handling",
         "Thundering herd on a cold start",
         "Locks or probabilistic early expiry",
         "One loads under a lock, and the others wait; four more ways are beside it.",
-        "catalog",
+        (Place("/catalog?variant=stampede#readers", "Readers at once"),),
     ),
     AntiPattern(
         "FLUSHALL without thought",
         "Wipes the instance",
         "Delete by key pattern, scoped",
         "Reset demo data takes this namespace only, by SCAN and UNLINK.",
+        (Place("/#reset-result", "Reset demo data"),),
     ),
 )
 PATTERNS = (
-    Pattern("Cache-aside", "Read-heavy, slight staleness tolerated", "catalog"),
+    Pattern("Cache-aside", "Read-heavy, slight staleness tolerated", CATALOG),
     Pattern(
         "Write-through",
         "Reads soon after writes; it is no strong consistency",
-        "catalog#write_through",
+        Place("/catalog?variant=write-through", "Write-through"),
     ),
-    Pattern("Distributed lock", "Keep others from a resource", "locks"),
-    Pattern("Sliding-window limit", "Accurate throttling per user", "rate-limits"),
-    Pattern("Streams", "Durable events, consumer groups", "streams"),
-    Pattern("Pub/sub", "Broadcast without delivery guarantee", "feed"),
-    Pattern("Sorted-set leaderboard", "Ranked scores, pages", "leaderboard"),
-    Pattern("HyperLogLog", "Approximate unique counts in little memory", "visitors"),
+    Pattern("Distributed lock", "Keep others from a resource", _page("/locks")),
+    Pattern(
+        "Sliding-window limit", "Accurate throttling per user", _page("/rate-limits")
+    ),
+    Pattern("Streams", "Durable events, consumer groups", _page("/streams")),
+    Pattern("Pub/sub", "Broadcast without delivery guarantee", _page("/feed")),
+    Pattern("Sorted-set leaderboard", "Ranked scores, pages", _page("/leaderboard")),
+    Pattern(
+        "HyperLogLog",
+        "Approximate unique counts in little memory",
+        _page("/visitors"),
+    ),
 )
 KEY_NAMES = (
-    KeyName("resource:id:field", "user:123:profile", ()),
+    KeyName("resource:id:field", "user:123:profile", ("activity:user",)),
     KeyName("resource:id:field", "order:456:status", ("streams:outcome",)),
     KeyName("resource:id:field", "cache:product:789", ("catalog:product",)),
     KeyName("namespace:resource:id", "myapp:session:abc123", ("sessions:session",)),
@@ -221,45 +251,54 @@ KEY_NAMES = (
 FACTS = (
     Fact(
         "A single command is atomic; several need Lua, MULTI/EXEC or coordination",
-        "One transfer with plain commands, MULTI, WATCH and a script, side by side.",
-        "atomicity",
+        "One race with plain commands, MULTI, WATCH and a script, side by side.",
+        (Place("/atomicity#race", "Many clients, one balance"),),
     ),
     Fact(
         "Data is kept by RDB snapshots or an append-only file",
         "Kill a server with 10,000 writes: without, with a snapshot, with an AOF.",
-        "topology",
+        (Place("/topology#xp-kill-9", "Kill a server"),),
     ),
     Fact(
         "Clients speak RESP over TCP",
         "The tape prints what is sent and answered, in redis-cli's words.",
-        "catalog",
+        (CATALOG,),
     ),
     Fact(
         "A pool avoids a handshake for each request",
         "Connect for each request, and the tape shows a HELLO before every command.",
-        "topology",
+        (Place("/topology#xp-handshake", "Connect for each request"),),
     ),
 )
-REACH_FOR_IT = (
-    ("Caching in an app", "catalog"),
-    ("Limits", "rate-limits"),
-    ("Locks or coordination", "locks"),
-    ("Session or token storage", "sessions"),
-    ("Messaging by pub/sub", "feed"),
-    ("Messaging by Streams, which loses nothing", "streams"),
-    ("Production settings: pool, replicas, cluster", "topology"),
+REACH_FOR_IT: tuple[tuple[str, tuple[Place, ...]], ...] = (
+    ("Caching in an app", (CATALOG, RESPONSE_CACHE)),
+    ("Limits", (_page("/rate-limits"),)),
+    ("Locks or coordination", (_page("/locks"), _page("/atomicity"))),
+    ("Session or token storage", (_page("/sessions"),)),
+    ("Messaging by pub/sub", (_page("/feed"),)),
+    ("Messaging by Streams, which loses nothing", (_page("/streams"),)),
+    (
+        "Production settings: pool, eviction, cluster",
+        (POOLS, SERVERS, Place("/topology#slots-title", "Slots of our keys")),
+    ),
 )
 
 
-def page_of(name: str) -> Page | None:
-    """The page with that address, if it is here; `page#room` also asks for a room."""
-    address, _, room = name.partition("#")
-    for page in PAGES:
-        if page.url == f"/{address}" and (not room or room in page.rooms):
-            return page
-    return None
+def families() -> list[keys.Family]:
+    """All that play a part in a table."""
+    rows = (*USE_CASES, *TTLS, *KEY_NAMES)
+    return families_of(tuple(part for row in rows for part in row.part))
 
 
 def families_of(parts: tuple[str, ...]) -> list[keys.Family]:
     """Those of the families that this app has."""
     return [f for f in keys.FAMILIES if f"{f.page}:{f.part}" in parts]
+
+
+def used(parts: tuple[str, ...]) -> dict[Place, list[keys.Family]]:
+    """The families of these names that this app has, by where they are used."""
+    by_place: dict[Place, list[keys.Family]] = {}
+    for family in families_of(parts):
+        place = _PLACES.get(f"{family.page}:{family.part}") or _page(f"/{family.page}")
+        by_place.setdefault(place, []).append(family)
+    return by_place

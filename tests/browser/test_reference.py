@@ -27,7 +27,7 @@ def test_policies_are_marked_for_the_server_that_runs(
     page.goto(f"{launched.url}/reference")
     expect(page.locator("#policies .pill--ok")).to_have_count(8)
     row = page.locator("#policies tr", has_text="noeviction")
-    expect(row).to_contain_text("set on the cache")
+    expect(row).to_contain_text("set on cache")
 
 
 def test_the_reference_is_accessible(page: Page, theme: str) -> None:

@@ -266,6 +266,14 @@ def test_without_redis_nobody_gets_the_lock_and_the_page_is_503(
     assert "Traceback" not in answer.text
 
 
+def test_why_the_page_is_away_is_seen_on_the_tape(
+    client: FlaskClient, redis_down: None
+) -> None:
+    roll = client.get("/locks").text.partition('id="tape-roll"')[2]
+    assert "Draw the lanes" in roll
+    assert "data-housekeeping" not in roll
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
 def test_a_break_it_card_answers_with_its_result(
     client: FlaskClient, durable: redis.Redis, experiment: Any

@@ -21,6 +21,15 @@ def _row(text: str, first: str) -> str:
     return next(r for r in re.split(r"<tr>\s*", text) if f"<td>{first}</td>" in r)
 
 
+def _main(text: str) -> str:
+    return text.partition("<main")[2].partition("</main>")[0]
+
+
+def _rows(text: str) -> list[str]:
+    bodies = re.findall(r"<tbody>(.*?)</tbody>", _main(text), re.DOTALL)
+    return [row for body in bodies for row in body.split("<tr>")[1:]]
+
+
 def test_every_row_of_every_table_is_there(client: FlaskClient) -> None:
     text = client.get("/reference").text
     rows = [row.name for row in reference.USE_CASES]
@@ -51,11 +60,22 @@ def test_a_row_without_a_live_key_shows_how_its_keys_are_named(
     assert "none now" in row
 
 
-def test_links_lead_to_pages_that_exist(client: FlaskClient) -> None:
+def test_every_row_leads_to_something_live(client: FlaskClient) -> None:
+    for row in _rows(client.get("/reference").text):
+        assert 'href="/' in row, row
+
+
+def test_links_lead_to_parts_of_pages_that_exist(client: FlaskClient) -> None:
     text = client.get("/reference").text
-    main = text.partition("<main")[2].partition("</main>")[0]
-    links = set(re.findall(r'href="(/[^"]*)"', main))
-    assert links <= {page.url for page in PAGES}
+    by_page: dict[str, set[str]] = {}
+    for link in re.findall(r'href="(/[^"]*)"', _main(text)):
+        url, _, part = link.partition("#")
+        by_page.setdefault(url, set()).add(part)
+    for url, parts in by_page.items():
+        answer = client.get(url)
+        assert answer.status_code == 200, url
+        for part in parts - {""}:
+            assert f' id="{part}"' in answer.text, f"{url}#{part}"
 
 
 def test_a_ttl_that_is_set_here_comes_with_its_reason() -> None:
@@ -90,7 +110,7 @@ def test_policies_are_marked_with_what_the_server_accepts(
     text = client.get("/reference").text
     marks = {p.name: _policy(text, p.name) for p in reference.POLICIES}
     assert "accepted" in marks["noeviction"]
-    assert "set on the cache" in marks["allkeys-lfu"]
+    assert "set on cache" in marks["allkeys-lfu"]
     assert "not on this server" in marks["allkeys-lrm"]
 
 

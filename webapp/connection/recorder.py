@@ -79,6 +79,11 @@ class Recording:
     def now_us(self) -> int:
         return round((time.perf_counter() - self._start) * 1e6)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a command got an error, or no answer."""
+        return any(command.error for trip in self.trips for command in trip.commands)
+
 
 _current: ContextVar[Recording | None] = ContextVar("recording", default=None)
 

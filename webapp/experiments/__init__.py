@@ -19,7 +19,7 @@ from webapp import keys
 from webapp.connection import recorder
 from webapp.connection.budget import limited_to
 from webapp.connection.recorder import Command, Recording
-from webapp.scripts import SCRIPTS
+from webapp.scripts import SCRIPTS, LuaScript
 
 T = TypeVar("T")
 Tone = Literal["ok", "wait", "no"]
@@ -226,10 +226,16 @@ def _reply(own: Recording) -> str:
 
 def _told(command: Command) -> tuple[str, str]:
     name, *args = map(_text, command.args)
-    if name in ("EVALSHA", "EVAL") and (script := SCRIPTS.get(args[0])):
+    if name in ("EVALSHA", "EVAL") and (script := _script(args[0])):
         keys = args[2 : 2 + int(args[1])]
         return script.name.rpartition("/")[2], " ".join([name, script.name, *keys])
     return name, " ".join([name, *args])
+
+
+def _script(sha_or_text: str) -> LuaScript | None:
+    if found := SCRIPTS.get(sha_or_text):
+        return found
+    return next((s for s in SCRIPTS.values() if s.text == sha_or_text), None)
 
 
 def _text(argument: Any) -> str:

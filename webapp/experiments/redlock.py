@@ -5,7 +5,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ import redis
 from webapp import keys
 from webapp.connection.embedded import EmbeddedServer, find_binary
 from webapp.connection.roles import breaker_of
-from webapp.connection.urls import client_for
+from webapp.connection.urls import client_for, probe_client
 from webapp.experiments import (
     Bench,
     Experiment,
@@ -31,6 +31,7 @@ from webapp.experiments import (
 )
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
 from webapp.patterns.redlock import Attempt, Redlock
+from webapp.scripts import SCRIPTS
 
 _SERVERS = 5
 _TIMEOUT_S = 0.25  # of a server that does not answer; more than a busy machine takes
@@ -99,10 +100,22 @@ def nodes(count: int) -> Iterator[list[Node]]:
                 node.server.start()
             for node in made:
                 node.server.await_answer()
+                _tell_scripts(node.server)
             yield made
         finally:
             for node in made:
                 node.end()
+
+
+def _tell_scripts(server: EmbeddedServer) -> None:
+    """As the app's own servers are at its start, so that no EVALSHA is repeated.
+
+    By a client of its own: what the lock's clients connect to is up to the replay.
+    """
+    with closing(probe_client(f"unix://{server.socket}")) as client:
+        for script in set(SCRIPTS.values()):
+            if script.name.startswith("distributed_lock/"):
+                client.script_load(script.text)
 
 
 def _node(binary: Path, folder: Path, n: int) -> Node:

@@ -1,6 +1,7 @@
 """The reference tables: each row beside its page and a live key that plays it."""
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from flask import Blueprint, current_app
 from redis.exceptions import RedisError
@@ -15,7 +16,8 @@ from webapp.settings import Settings
 
 bp = Blueprint("reference", __name__, url_prefix="/reference")
 
-_LOOKED_AT = 1000  # keys of each server, in the hope for one of each family
+_PAGE = 1000  # keys a round trip
+_PAGES = 20  # of each server, in the hope for a key of each family
 
 
 @bp.get("")
@@ -23,39 +25,52 @@ def show() -> str:
     """Every table, with live keys where there are some now."""
     settings: Settings = current_app.extensions["settings"]
     trouble = ""
-    live: dict[str, KeyState] = {}
+    found = _Found()
     try:
-        live = _live_keys(current_app.extensions["clients"], settings.namespace)
+        _look(current_app.extensions["clients"], settings.namespace, found)
     except RedisError as error:
         trouble = str(error)
-    now = vitals.now(settings)
-    cache = next((s for s in now.servers if s.role == "cache"), None)
+    servers = vitals.now(settings).servers
+    accepted = next((s.policies for s in servers if s.role == "cache"), [])
+    policies: dict[str | None, list[str]] = {}
+    for server in servers:
+        policies.setdefault(server.maxmemory_policy, []).append(server.role)
     return delivery.page(
         "reference/show.html",
         tables=reference,
         namespace=settings.namespace,
-        live=live,
+        live=found.live,
+        missing="none now" if found.is_all else f"none in {_PAGE * _PAGES:,} keys",
         trouble=trouble,
-        accepted=cache.policies if cache else [],
-        policy=cache.maxmemory_policy if cache else None,
+        accepted=accepted,
+        policies=policies,
     )
 
 
-def _live_keys(clients: Clients, namespace: str) -> dict[str, KeyState]:
-    """By "page:part", a key of that family that is there now; none of a secret one.
+@dataclass
+class _Found:
+    live: dict[str, KeyState] = field(default_factory=dict)  # by "page:part"
+    is_all: bool = True  # False: a server has more keys than were looked at
 
-    Two round trips a server.
-    """
-    found: dict[str, KeyState] = {}
+
+def _look(clients: Clients, namespace: str, found: _Found) -> None:
+    """Find a key of each family of the tables, but for secret ones."""
     for role, client in clients.items():
-        reply: Any = client.scan(match=f"{namespace}:*", count=_LOOKED_AT)
-        names: dict[str, str] = {}
-        for raw in reply[1]:
-            name = raw.decode(errors="replace")
-            family = keys.family_of(namespace, name)
-            if family and not family.secret and family.role == role:
-                names.setdefault(f"{family.page}:{family.part}", name)
-        states = keyspace.states(client, namespace, list(names.values()))
-        there = {state.key: state for state in states}
-        found |= {part: there[n] for part, n in names.items() if n in there}
-    return found
+        wanted = {f for f in reference.families() if f.role == role and not f.secret}
+        names: dict[keys.Family, str] = {}
+        cursor: Any = 0
+        for _ in range(_PAGES):
+            cursor, page = cast(Any, client.scan(cursor, f"{namespace}:*", _PAGE))
+            for name in (raw.decode(errors="replace") for raw in page):
+                family = keys.family_of(namespace, name)
+                if family in wanted:
+                    names.setdefault(family, name)
+            if not cursor or wanted <= names.keys():
+                break
+        found.is_all = found.is_all and not cursor
+        there = {
+            s.key: s for s in keyspace.states(client, namespace, [*names.values()])
+        }
+        found.live |= {
+            f"{f.page}:{f.part}": there[n] for f, n in names.items() if n in there
+        }
