@@ -1,6 +1,7 @@
 """What somebody else wrote into the cache, and who asks for what does not exist."""
 
 import pickle
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +97,7 @@ def test_no_poisoned_value_is_an_error_and_none_of_it_runs(
     `null` is no poison: it says that there is no such product, for half a minute.
     """
     catalog: Catalog = app.extensions["catalog"]
-    file, tried = tmp_path / "ran", 0
+    file, tried, told = tmp_path / "ran", 0, poisoned(client)
     page = queries.product(catalog.engine, 1042)  # slow, and asked for again and again
     monkeypatch.setattr("webapp.shop.catalog.queries.product", lambda *_: page)
     for n, (key, url, durable) in enumerate(targets(catalog)):
@@ -112,9 +113,18 @@ def test_no_poisoned_value_is_an_error_and_none_of_it_runs(
                 assert client.get(url).status_code in (200, 404), (key, poison[:80])
     assert tried >= min(14 * each, 5_000)
     assert not file.exists()
+    assert poisoned(client) > told
     _put(catalog.cache, catalog.filter_key, b"")  # bits that nobody set deny
     for _, url, _ in targets(catalog):
         assert client.get(url).status_code == 200, url
+
+
+def poisoned(client: FlaskClient) -> float:
+    """How many poisoned values the metrics tell of."""
+    found = re.search(
+        r"^rpl_cache_poisoned_total (\S+)$", client.get("/metrics").text, re.M
+    )
+    return float(found[1]) if found else 0.0
 
 
 def _put(client: redis.Redis, key: str, value: bytes) -> None:

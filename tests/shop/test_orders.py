@@ -15,6 +15,7 @@ from webapp.connection.recorder import Command, Recording, Trip
 from webapp.connection.urls import client_for
 from webapp.patterns.streams.bounded_stream import BoundedStream, StreamFull
 from webapp.patterns.streams.consumer_group import Delivery
+from webapp.scripts import preload
 from webapp.shop import orders as shop
 from webapp.shop import pace
 from webapp.shop.orders import ANALYTICS, BILLING, Item, Order, Orders, Progress
@@ -392,6 +393,7 @@ def test_a_worker_notes_what_it_handled_and_what_came_of_it(orders: Orders) -> N
     own = Worker(orders, JOBS[BILLING], "w1", pace=lambda: AT_ONCE, note=notes.append)
     own.begin()
     own.turn()  # nothing came
+    preload(orders.client)
     orders.place(ORDER, once="a")
     own.turn()
     [note] = notes

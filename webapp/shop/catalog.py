@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 import redis
+from prometheus_client import Counter
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 _BESIDE_WAITING_S = 1.0  # for all other Redis calls of who waits for another's load
 _MOST_QUERIES = 4  # at once, while every reader comes to the database
+POISONED = Counter("rpl_cache_poisoned", "Cached values that were none, and removed")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Edited:
 class _Registered(queries.ProductPage, frozen=True, kw_only=True):
     """A page in the cache that is a member of this tag."""
 
-    tag: str
+    tag: str | None = None  # of none; the pattern then takes it for a miss
 
 
 class Catalog:
@@ -290,6 +292,8 @@ def _encode_registered(page: queries.ProductPage) -> bytes:
 
 def _decode_registered(payload: bytes) -> queries.ProductPage:
     registered = _decoded(payload, _Registered)
+    if registered.tag is None:
+        raise ValueError("no member of its tag")
     return msgspec.convert(registered, queries.ProductPage, from_attributes=True)
 
 
@@ -297,4 +301,5 @@ def _decoded(payload: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(payload, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
+        POISONED.inc()
         raise ValueError(str(error)) from error
