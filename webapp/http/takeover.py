@@ -53,7 +53,9 @@ def _replace_primary(sentinel: redis.Redis, service: str) -> None:
     ask = "SENTINEL", "FAILOVER", service
     try:
         sentinel.execute_command(*ask, "COORDINATED")
-    except ResponseError:
+    except ResponseError as error:
+        if "wrong number of arguments" not in str(error):
+            raise
         sentinel.execute_command(*ask)
 
 
