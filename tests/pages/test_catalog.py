@@ -379,7 +379,8 @@ def test_the_filter_denies_an_unknown_id_without_a_query(client: FlaskClient) ->
     url = "/catalog/{}?variant=bloom-filter"
     client.get(url.format(1042))  # builds the filter
     denied = client.get(url.format(2_000_000_000), headers=HTMX)
-    assert denied.status_code == 404
+    assert "the filter knew, and no query asked for it" in denied.text
+    assert client.get(url.format(2_000_000_000)).status_code == 404
     assert _verdict(denied.text) == "not there"
     assert [line.split()[0] for line in _cli(denied.text).splitlines()] == ["BITFIELD"]
     assert "Ask for product" in client.get("/catalog?variant=bloom-filter").text

@@ -75,6 +75,8 @@ def product(product_id: str) -> Response:
     read = reads.product(number, variant=variant.name)
     took = served.measured(read.outcome, round((perf_counter() - began) * 1e6))
     if read.value is None:
+        if variant.name == "bloom-filter" and delivery.is_htmx():
+            return _respond(variant, None, denied=(number, read.outcome))
         raise _no_such(number)
     if visitor := session.who().visitor:
         tell_view(visitor.role, read.value)
@@ -233,6 +235,7 @@ def _context(
         "variants": variants.VARIANTS,
         "product": product,
         "served": None,
+        "denied": None,
         "products": rows[:_PER_PAGE],
         "next_after": rows[_PER_PAGE - 1].id if len(rows) > _PER_PAGE else None,
         "after": after,

@@ -132,7 +132,7 @@ def _context(
         "picture": picture,
         "report": _nightly().report(),
         "short": holders.short,
-        "ttl_s": LOCK.ttl_ms // 1000,
+        "lease_s": LOCK.ttl_ms // 1000,
         "longest_s": LOCK.longest_ms // 1000,
         "five": current_app.extensions["five"],
         "experiments": _experiments(),
