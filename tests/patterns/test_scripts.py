@@ -5,7 +5,7 @@ import redis
 
 from webapp import keys
 from webapp.connection.recorder import Recording, recording
-from webapp.scripts import LuaScript, WrongCount, load
+from webapp.scripts import LuaScript, WrongCount, load, preload
 
 VALUE = keys.key("rpl", keys.PRODUCT, 7)
 LEASE = keys.key("rpl", keys.LEASE, 7)
@@ -39,6 +39,8 @@ def test_a_call_with_a_wrong_count_is_refused_before_it_is_sent(
 def test_a_known_script_is_one_evalsha(
     redis_client: redis.Redis, recorded: Recording, fetch: LuaScript
 ) -> None:
+    preload(redis_client)
+    recorded.trips.clear()
     fetch(redis_client, [VALUE, LEASE], ["token", 1000])
     assert names(recorded) == ["EVALSHA"]
 
