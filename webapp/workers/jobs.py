@@ -33,7 +33,7 @@ def bill(delivery: Delivery, pace: Pace, work: Work) -> Mapping[str, int]:
     work(pace.work_ms)
     # By its id: the same order fails each time, whoever tries.
     if zlib.crc32(delivery.origin.encode()) % 100 < pace.fail_percent:
-        raise Declined("the card was declined")
+        raise Declined("insufficient funds")
     cents = sum(item.quantity * item.price_cents for item in order.items)
     return {"orders": 1, "cents": cents}
 
