@@ -138,6 +138,15 @@ def site(kept: tuple[Served, RedisProcess]) -> Iterator[Site]:
     site.close()
 
 
+@pytest.fixture
+def own_site(instance: Path, redis_process: RedisProcess) -> Iterator[Site]:
+    """A site whose server may be harmed."""
+    with served(instance, redis_process.url) as app:
+        site = Site(app, redis_process.client())
+        yield site
+        site.close()
+
+
 def test_two_workers_hear_each_other(
     instance: Path, redis_process: RedisProcess
 ) -> None:
@@ -266,7 +275,11 @@ def lasting_process(redis_process: RedisProcess) -> RedisProcess:
     [(200, 4, 1), pytest.param(100_000, 20, 2, marks=pytest.mark.slow)],
 )
 def test_cuts_and_restarts_lose_nothing_and_double_nothing(
-    lasting_process: RedisProcess, site: Site, messages: int, cuts: int, restarts: int
+    lasting_process: RedisProcess,
+    own_site: Site,
+    messages: int,
+    cuts: int,
+    restarts: int,
 ) -> None:
     """H9 with 200 messages, 4 cuts and a restart; with 100,000, 20 and 2 when slow.
 
@@ -274,10 +287,10 @@ def test_cuts_and_restarts_lose_nothing_and_double_nothing(
     next batch comes when both have it: so they are never further behind than the rows
     that who was away gets.
     """
-    stays, returns = Reader(site), Reader(site)
+    stays, returns = Reader(own_site), Reader(own_site)
 
     def cut() -> None:
-        assert site.client.client_kill_filter(_type="pubsub") == 1
+        assert own_site.client.client_kill_filter(_type="pubsub") == 1
         returns.come_back()
 
     def restart() -> None:
@@ -315,21 +328,18 @@ def test_cuts_and_restarts_lose_nothing_and_double_nothing(
 
 @pytest.mark.timeout(60)
 def test_the_feed_survives_a_restart_and_says_so(
-    instance: Path, redis_process: RedisProcess
+    own_site: Site, redis_process: RedisProcess
 ) -> None:
-    with served(instance, redis_process.url) as app:
-        site = Site(app, redis_process.client())
-        page = site.open()
-        redis_process.kill()
-        assert page.next()["data"]["state"] == "lost"
-        late = site.connect(after="1-1")
-        assert late.next()["data"]["state"] == "lost"
-        redis_process.start()
-        for one in page, late:
-            assert one.next()["data"]["state"] == "joined"
-        told = site.publish(3)
-        assert page.events(3) == late.events(3) == told
-        site.close()
+    page = own_site.open()
+    redis_process.kill()
+    assert page.next()["data"]["state"] == "lost"
+    late = own_site.connect(after="1-1")
+    assert late.next()["data"]["state"] == "lost"
+    redis_process.start()
+    for one in page, late:
+        assert one.next()["data"]["state"] == "joined"
+    told = own_site.publish(3)
+    assert page.events(3) == late.events(3) == told
 
 
 def test_one_bad_message_does_not_end_the_feed(site: Site) -> None:
