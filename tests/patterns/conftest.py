@@ -143,11 +143,17 @@ _CLIENTS = ("redis_client", "server_client")
 
 
 def keys_of(command: Command) -> list[str]:
-    name, *args = map(str, command.args)
+    name, *args = (
+        a.decode(errors="replace") if isinstance(a, bytes) else str(a)
+        for a in command.args
+    )
     if name in ("EVALSHA", "EVAL"):
         return args[2 : 2 + int(args[1])]
     if name in _MANY_KEYS:
         return args
+    if name == "XREADGROUP":
+        named = args[args.index("STREAMS") + 1 :]
+        return named[: len(named) // 2]
     return [] if name.split()[0] in _NO_KEYS else args[:1]
 
 

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import redis
-from redis.crc import key_slot
 from redis.exceptions import RedisError
 from sqlalchemy import Engine, func, select
 
-from tests.patterns.conftest import keys_of
 from webapp import keys
 from webapp.connection.recorder import Command, Recording, recording
 from webapp.experiments import (
@@ -91,53 +88,6 @@ def scratch_rows(engine: Engine) -> int:
 
 
 @each_experiment
-def test_a_run_leaves_no_key_and_no_row(bench: Bench, experiment: Experiment) -> None:
-    run_small(bench, experiment)
-    assert bench.client.keys("*") == []
-    assert scratch_rows(bench.engine) == 0
-
-
-@each_experiment
-def test_a_run_writes_only_scratch_keys_of_one_group(
-    bench: Bench, experiment: Experiment
-) -> None:
-    outcome = run_small(bench, experiment)
-    named = {key for command in commands(outcome) for key in keys_of(command)}
-    assert named or experiment.name == "no-cache"
-    assert {keys.family_of("rpl", key) for key in named} == {keys.LAB}
-    assert len({key_slot(key.encode()) for key in named}) == 1
-
-
-@each_experiment
-def test_a_run_does_not_touch_the_product(bench: Bench, experiment: Experiment) -> None:
-    run_small(bench, experiment)
-    with bench.engine.connect() as connection:
-        [row] = connection.execute(select(models.product))
-    assert (row.price_cents, row.stock, row.version) == (4850, 37, 1)
-
-
-@each_experiment
-def test_every_command_names_the_line_that_sent_it(
-    bench: Bench, experiment: Experiment
-) -> None:
-    outcome = run_small(bench, experiment)
-    files = {Path(c.source[0]).name for c in commands(outcome) if c.source}
-    rooms = {"cache_aside.py", "write_through.py", "tag_invalidation.py"}
-    assert files <= rooms | {"priced.py"}
-    assert all(c.source for c in commands(outcome))
-
-
-@each_experiment
-def test_each_run_has_a_group_of_its_own(bench: Bench, experiment: Experiment) -> None:
-    groups = []
-    for _ in range(2):
-        outcome = run_small(bench, experiment)
-        named = [key for command in commands(outcome) for key in keys_of(command)]
-        groups.append(named[0].split("{")[1].split("}")[0])
-    assert groups[0] != groups[1]
-
-
-@each_experiment
 def test_receipts_see_inside_lua_when_the_request_does(
     bench: Bench, experiment: Experiment
 ) -> None:
@@ -145,24 +95,6 @@ def test_receipts_see_inside_lua_when_the_request_does(
         outcome = run_small(bench, experiment)
     scripts = [c for c in commands(outcome) if c.args[0] == "EVALSHA"]
     assert all(command.calls for command in scripts)
-
-
-@each_experiment
-def test_bars_fill_between_nothing_and_all(
-    bench: Bench, experiment: Experiment
-) -> None:
-    outcome = run_small(bench, experiment)
-    shares = [row.share for row in outcome.rows if row.share is not None]
-    assert all(0 <= share <= 1 for share in shares)
-
-
-@each_experiment
-def test_without_redis_a_run_fails_and_leaves_no_row(
-    redis_down: redis.Redis, engine: Engine, experiment: Experiment
-) -> None:
-    with pytest.raises(RedisError):
-        experiment.run(Bench(redis_down, engine, "rpl", 1042), **experiment.parse({}))
-    assert scratch_rows(engine) == 0
 
 
 def test_a_read_that_redis_did_not_answer_is_no_measurement(
@@ -348,16 +280,5 @@ def test_a_control_refuses_the_rest_and_says_why(text: str) -> None:
         READS.parse(text)
 
 
-@each_experiment
-def test_the_first_values_are_allowed(experiment: Experiment) -> None:
-    first = {control.name: control.value for control in experiment.controls}
-    assert experiment.parse({}) == first
-
-
 def test_a_switch_that_the_form_leaves_out_is_off() -> None:
     assert BY_NAME["empty-value"].parse({"reads": "5"}) == {"reads": 5, "missing": 0}
-
-
-@each_experiment
-def test_a_card_has_at_most_two_controls(experiment: Experiment) -> None:
-    assert len(experiment.controls) <= 2
