@@ -25,8 +25,9 @@ test: .venv/test.stamp
 	@$(TEST) tests/patterns --cov --cov-report=term-missing:skip-covered
 	@$(TEST) --ignore=tests/patterns
 
-test-all: .venv/test.stamp
-	@$(VENV) -m pytest -q
+# What takes long has the machine for itself: it measures, too.
+test-all: test
+	@$(VENV) -m pytest -q -m slow
 
 lint: .venv/test.stamp
 	$(VENV) -m ruff format --check --quiet --output-format=concise .
