@@ -49,7 +49,8 @@ def test_a_set_grows_with_its_visitors_and_a_hyperloglog_does_not(
     sizes = [int(row.value.split()[0].replace(",", "")) for row in outcome.rows]
     few_set, few_hll, many_set, many_hll = sizes
     assert many_set > 5 * few_set
-    assert many_hll == few_hll < 13_000
+    assert abs(many_hll - few_hll) <= 64  # the allocator rounds now and then
+    assert max(few_hll, many_hll) < 13_000
 
 
 def test_where_bytes_are_unknown_the_card_says_so(engine: Engine) -> None:
