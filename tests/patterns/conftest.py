@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import redis
 from redis.crc import key_slot
+from sqlalchemy import Engine
 
 from tests.conftest import wait_until
 from webapp.connection.breaker import Breaker
@@ -20,6 +21,8 @@ from webapp.connection.sets import SETS
 from webapp.connection.urls import client_for
 from webapp.keys import family_of
 from webapp.scripts import preload
+from webapp.shop import models
+from webapp.shop.database import open_database
 
 _NAMESPACE = "rpl"
 _MANY_KEYS = {"DEL", "UNLINK", "EXISTS", "MGET"}
@@ -37,6 +40,15 @@ def server() -> Iterator[EmbeddedServer]:
         server.await_answer()
         yield server
         server.kill()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A shop without any product."""
+    engine = open_database(f"sqlite:///{tmp_path / 'shop.db'}")
+    models.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
 
 
 _SETS = [pytest.param(f"{kind}_set", marks=pytest.mark.slow) for kind in SETS]

@@ -1,26 +1,13 @@
 """Break it: what each run of the Bloom filter shows."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import redis
 from sqlalchemy import Engine
 
 from webapp.experiments import Bench, Outcome
 from webapp.experiments.bloom_filter import EXPERIMENTS
-from webapp.shop import models
-from webapp.shop.database import open_database
 
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path / 'shop.db'}")
-    models.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple
-from pathlib import Path
 
 import pytest
 from redis.exceptions import RedisError
@@ -22,8 +21,7 @@ from webapp import keys
 from webapp.connection.roles import breaker_of
 from webapp.connection.urls import client_for
 from webapp.patterns.distributed_lock import DistributedLock, Lease
-from webapp.shop import models, reports
-from webapp.shop.database import open_database
+from webapp.shop import reports
 
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 LONG = DistributedLock(ttl_ms=3_600_000)  # no lease ends before the test does
@@ -101,14 +99,6 @@ class Worker:
     def end(self) -> None:
         self._process.kill()
         self._process.communicate()
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path / 'shop.db'}")
-    models.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

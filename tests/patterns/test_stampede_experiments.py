@@ -1,8 +1,5 @@
 """Break it: what each run of a stampede shows every time."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import redis
 from sqlalchemy import Engine
@@ -11,19 +8,9 @@ from webapp.experiments import Bench, Outcome, stampede_lab
 from webapp.experiments.response_cache import EXPERIMENTS as OF_RESPONSE_CACHE
 from webapp.experiments.stampede import EXPERIMENTS as OF_STAMPEDE
 from webapp.experiments.stampede_lab import LabBusy
-from webapp.shop import models
-from webapp.shop.database import open_database
 
 EXPERIMENTS = (*OF_STAMPEDE, *OF_RESPONSE_CACHE)
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path / 'shop.db'}")
-    models.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

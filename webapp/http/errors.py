@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as WSGIResponse
 
+from webapp.experiments import BadControl
 from webapp.http import delivery
 from webapp.shop.flights import DatabaseBusy
 
@@ -52,6 +53,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(SecurityError, _untrusted_host)
     app.register_error_handler(RedisError, redis_away)
     app.register_error_handler(DatabaseBusy, _busy)
+    app.register_error_handler(BadControl, _bad_control)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -120,6 +122,10 @@ def redis_away(error: RedisError) -> Response:
             retry_after_s=RETRY_AFTER_S,
         )
     )
+
+
+def _bad_control(error: BadControl) -> Response:
+    return answer(Problem(400, "Out of bounds", str(error)))
 
 
 def _busy(_: DatabaseBusy) -> Response:

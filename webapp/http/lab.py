@@ -40,17 +40,15 @@ class Ran:
 
 
 def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
-    """Run one by its name, with the controls of the form. 404 and 400 as Problem.
+    """Run one by its name, with the controls of the form.
 
     Its scratch keys are of that family, and on the server where the family belongs.
+    Raises Problem for a name that is none, and BadControl.
     """
     experiment = next((e for e in experiments if e.name == name), None)
     if experiment is None:
         raise Problem(404, "No such experiment", "There is no such Break it card.")
-    try:
-        controls = experiment.parse(request.form)
-    except ValueError as error:
-        raise Problem(400, "Out of bounds", str(error)) from error
+    controls = experiment.parse(request.form)
     with bench_for(family) as bench:
         outcome = experiment.run(bench, **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
