@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -244,7 +246,7 @@ def test_no_flight_is_kept_when_it_has_landed(redis_client: redis.Redis) -> None
         method.read(
             redis_client, Entry("rpl:catalog:product:{7}", ENTRY.lock), load=_fails
         )
-    assert method._flights == {}
+    assert method._flights._under_way == {}
 
 
 def _fails() -> bytes:
@@ -265,24 +267,88 @@ def test_who_waited_for_a_flight_in_vain_loads(redis_client: redis.Redis) -> Non
 # Across processes
 
 
-@pytest.mark.parametrize("count", [12])
-def test_under_the_lock_one_loads_and_all_are_answered(
-    server_client: redis.Redis, count: int
+@pytest.mark.parametrize("processes", [1, 3, 12])
+def test_under_the_lock_one_loads_and_one_in_each_process_listens(
+    server_client: redis.Redis, processes: int
 ) -> None:
-    loader = Loader()
+    """A flight stands for a process: what its threads share is in it."""
+    loader, count = Loader(), 12
+    flights = [
+        LockedFlight(wait_ms=LONG_MS, lock=lock(9_000)) for _ in range(processes)
+    ]
+    listeners = processes if processes < count else count - 1  # one loads
 
     def leave() -> None:
         wait_until(loader.running.is_set, within_s=20)
-        wait_until(lambda: waiters(server_client) == count - 1, within_s=20)
+        wait_until(lambda: waiters(server_client) == listeners, within_s=20)
+        wait_until(lambda: sum(map(joined, flights)) == count - 1 - listeners)
+        assert waiters(server_client) == listeners
         loader.go.set()
 
     guard = threading.Thread(target=leave)
     guard.start()
     reads = all_at_once(
-        count, lambda _: PATIENT.read(server_client, ENTRY, load=loader)
+        count,
+        lambda n: flights[n % processes].read(server_client, ENTRY, load=loader),
     )
     guard.join()
     assert sorted(read.outcome for read in reads) == ["hit"] * (count - 1) + ["miss"]
+    assert loader.count == 1
+
+
+def joined(flight: LockedFlight) -> int:
+    """How many threads wait for another of their process."""
+    under_way = flight._flights._under_way.values()
+    return sum(len(future._condition._waiters) for future in under_way)
+
+
+def test_who_asks_after_a_write_is_not_told_what_was_read_before_it(
+    server_client: redis.Redis,
+) -> None:
+    """Also if another of the process waits for what was."""
+    flight = LockedFlight(wait_ms=LONG_MS, lock=lock(9_000))
+    old, new = Loader(b"old"), Loader(b"new")
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(flight.read, server_client, ENTRY, load=old)
+        wait_until(old.running.is_set, within_s=20)
+        second = pool.submit(flight.read, server_client, ENTRY, load=new)
+        wait_until(lambda: waiters(server_client) == 1, within_s=20)
+        invalidate(server_client, ENTRY)
+        third = pool.submit(flight.read, server_client, ENTRY, load=new)
+        wait_until(new.running.is_set, within_s=20)
+        old.go.set()
+        assert first.result(20) == Read(b"old", "miss", stored=False)
+        assert not third.done()
+        new.go.set()
+        assert third.result(20) == Read(b"new", "miss", stored=True)
+        assert second.result(20) == Read(b"new", "hit")
+
+
+def test_who_waits_with_another_is_not_told_of_an_error_of_the_load(
+    server_client: redis.Redis,
+) -> None:
+    """Who loads is; the others have it loaded once more."""
+    flight, loader = LockedFlight(wait_ms=LONG_MS, lock=lock(9_000)), Loader()
+    running, go = threading.Event(), threading.Event()
+
+    def fail() -> bytes:
+        running.set()
+        assert go.wait(20)
+        raise ZeroDivisionError
+
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(flight.read, server_client, ENTRY, load=fail)
+        wait_until(running.is_set, within_s=20)
+        others = [
+            pool.submit(flight.read, server_client, ENTRY, load=loader.at_once)
+            for _ in range(4)
+        ]
+        wait_until(lambda: joined(flight) == 3, within_s=20)
+        go.set()
+        with pytest.raises(ZeroDivisionError):
+            first.result(20)
+        reads = sorted(other.result(20).outcome for other in others)
+    assert reads == ["hit"] * 3 + ["miss"]
     assert loader.count == 1
 
 
@@ -293,7 +359,7 @@ def test_a_store_wakes_one_and_who_was_woken_wakes_the_next(
     for _ in range(3):
         assert redis_client.lpop(ENTRY.lock.wake) == b"1"
         assert redis_client.llen(ENTRY.lock.wake) == 0
-        assert PATIENT._look(redis_client, ENTRY, woken=True) == (b"row", 0)
+        assert PATIENT._look(redis_client, ENTRY, woken=True) == b"row"
     assert redis_client.llen(ENTRY.lock.wake) == 1
     assert 0 < redis_client.pttl(ENTRY.lock.wake) <= 9_000
 
@@ -504,6 +570,28 @@ def test_loads_are_as_many_as_keys_and_one_more_for_each_loader_killed(
     assert sorted(entry.value for entry in rush.loads) == [e.value for e in found]
 
 
+PROCESSES = 5
+LOAD_S = 0.2
+
+_opened: dict[str, Any] = {}  # in a process of readers
+
+
+def open_process(url: str, connections: int, doors: Any) -> None:
+    client = client_for(url, role="cache", max_connections=connections + 20)
+    warm(client, connections=connections)
+    _opened.update(client=client, doors=doors)
+
+
+def read_in_process(readers: int) -> tuple[list[tuple[str, float]], list[str]]:
+    """The key and seconds of each reader of this process, and the keys of its loads."""
+    flight = LockedFlight(wait_ms=LONG_MS, lock=lock(3_000))
+    rush, found = Rush(_opened["client"], flight, LOAD_S), entries(50)
+    _opened["doors"].wait(60)
+    took = rush.read(found, readers)
+    names = [entry.value for entry in found * readers]
+    return list(zip(names, took, strict=True)), [entry.value for entry in rush.loads]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_five_hundred_readers_of_fifty_keys_cause_fifty_loads(
@@ -514,29 +602,28 @@ def test_five_hundred_readers_of_fifty_keys_cause_fifty_loads(
     """FAULTS D1: ten rounds, in each of which five loaders are killed.
 
     Locks and patience are longer than usual, so that a busy machine changes no count:
-    where 500 threads keep a loader from extending its lock, another loads, too.
+    where many threads keep a loader from extending its lock, another loads, too.
     """
-    found, waits, slowest = entries(50), [], 0.0
-    url = f"unix://{server.socket}"
-    client = client_for(url, role="cache", max_connections=550)
-    warm(client, connections=500)
-    flight = LockedFlight(wait_ms=LONG_MS, lock=lock(3_000))
-    rush = Rush(client, flight, load_s=0.2)
-    for _ in range(10):
-        for entry in found:
-            invalidate(client, entry)
-        with ThreadPoolExecutor(5) as pool:
-            list(pool.map(lambda entry: kill_a_loader(url, entry), found[:5]))
-        rush.loads.clear()
-        took = rush.read(found, readers=10)
-        assert sorted(Counter(rush.loads).values()) == [1] * 50
-        waits += took[5::50] + took[30::50] + took[49::50]  # of keys without a kill
-        slowest = max(slowest, *took)
-    client.connection_pool.disconnect()
+    found, waits = entries(50), list[float]()
+    url, killed = f"unix://{server.socket}", found[:5]
+    spawn = multiprocessing.get_context("spawn")
+    readers = 500 // 50 // PROCESSES
+    opening = url, 50 * readers, spawn.Barrier(PROCESSES)
+    with spawn.Pool(PROCESSES, open_process, opening) as pool:
+        for _ in range(10):
+            for entry in found:
+                invalidate(server_client, entry)
+            with ThreadPoolExecutor(5) as killers:
+                list(killers.map(lambda entry: kill_a_loader(url, entry), killed))
+            parts = pool.map(read_in_process, [readers] * PROCESSES, chunksize=1)
+            loads = Counter(name for _, own in parts for name in own)
+            assert loads == {entry.value: 1 for entry in found}
+            dead = {entry.value for entry in killed}
+            waits += [s for took, _ in parts for name, s in took if name not in dead]
     p99 = sorted(waits)[-(-99 * len(waits) // 100) - 1]
     record_property("p99_ms", round(p99 * 1000))
-    record_property("slowest_ms", round(slowest * 1000))
-    print(f"p99 {p99 * 1000:.0f} ms, slowest {slowest * 1000:.0f} ms")
+    print(f"p99 {p99 * 1000:.0f} ms, slowest {max(waits) * 1000:.0f} ms")
+    assert p99 <= LOAD_S + 0.25
 
 
 # Stale while revalidate

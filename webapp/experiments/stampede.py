@@ -163,7 +163,12 @@ def run_processes(bench: Bench, *, processes: int) -> Outcome:
             after(everyone(processes), load),
         )
         locked = read_together(
-            run, "Lock", [_LOCKED] * processes, client, entry(run, "locked"), load
+            run,
+            "Lock",
+            [LockedFlight(_TTL_MS, _PATIENCE_MS, _LOCK) for _ in range(processes)],
+            client,
+            entry(run, "locked"),
+            load,
         )
     loads = apart.loads, locked.loads
     sides = "a flight in each process", "one lock"

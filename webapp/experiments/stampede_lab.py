@@ -181,17 +181,16 @@ class _Crowd:
     def _methods(self) -> list[Method]:
         """One for each process."""
         lock = DistributedLock(ttl_ms=_PATIENCE_MS, keep_ms=_TTL_MS)
-        shared: dict[Name, Method] = {
-            "none": Unprotected(_TTL_MS),
-            "lock": LockedFlight(_TTL_MS, wait_ms=_PATIENCE_MS, lock=lock),
-            "stale": StaleWhileRevalidate(
+        made: dict[Name, Callable[[], Method]] = {
+            "none": lambda: Unprotected(_TTL_MS),
+            "flight": lambda: SingleFlight(_TTL_MS, _PATIENCE_MS),
+            "lock": lambda: LockedFlight(_TTL_MS, _PATIENCE_MS, lock),
+            "stale": lambda: StaleWhileRevalidate(
                 _TTL_MS - _STALE_MS, _STALE_MS, lock, start=self._start
             ),
-            "early": EarlyExpiry(_TTL_MS),
+            "early": lambda: EarlyExpiry(_TTL_MS),
         }
-        if self.name == "flight":
-            return [SingleFlight(_TTL_MS, _PATIENCE_MS) for _ in range(PROCESSES)]
-        return [shared[self.name]] * PROCESSES
+        return [made[self.name]() for _ in range(PROCESSES)]
 
     def _prepare(self) -> None:
         """The last two begin with an old value: a cold key is not what they are for."""

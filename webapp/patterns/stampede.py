@@ -19,8 +19,8 @@ Commands (each a round trip)
     hit       GET; LockedFlight EVALSHA fetch; the last two GET with PTTL; all O(1)
     load      GET, SET PX; SingleFlight GET, GET, SET PX; LockedFlight EVALSHA fetch,
               EVALSHA store; a refresher acquire, GET with PTTL, EVALSHA store
-    wait      LockedFlight EVALSHA fetch, BLPOP, EVALSHA fetch: a store wakes one who
-              waits, who wakes the next; SingleFlight none
+    wait      LockedFlight EVALSHA fetch; then BLPOP, EVALSHA fetch by one in each
+              process: a store wakes one of them, who wakes the next; SingleFlight none
 
 Guarantees: a value and its TTL are set in one step. Nobody waits for longer than
 `wait_ms`; who did loads, and keeps that to itself. LockedFlight: the lock is extended
@@ -48,11 +48,12 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import redis
 from redis.exceptions import RedisError, ResponseError
@@ -122,17 +123,47 @@ class Unprotected:
         return Read(payload, "miss", _keep(client, entry, payload, self.ttl_ms))
 
 
+class _Flights:
+    """What threads of this process do for each other: one does it, the others wait."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._under_way: dict[Hashable, Future[Any]] = {}
+
+    def share(
+        self, name: Hashable, do: Callable[[], T], *, wait_s: float
+    ) -> tuple[T | None, bool]:
+        """What `do` answers, and whether we did it; None: who does it is not done yet.
+
+        Errors of `do` reach all who wait.
+        """
+        with self._mutex:
+            flight = self._under_way.get(name)
+            if leads := flight is None:
+                flight = self._under_way[name] = Future()
+        if not leads:
+            with suppress(TimeoutError):
+                return flight.result(wait_s), False
+            return None, False
+        try:
+            flight.set_result(found := do())
+            return found, True
+        except BaseException as error:
+            flight.set_exception(error)
+            raise
+        finally:
+            with self._mutex:
+                del self._under_way[name]
+
+
 @dataclass(frozen=True)
 class SingleFlight:
     """One load in this process: share one object among its threads."""
 
     ttl_ms: int = 3_600_000
     wait_ms: int = 1_000
-    _flights: dict[str, Future[bytes]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-    _mutex: threading.Lock = field(
-        default_factory=threading.Lock, init=False, repr=False, compare=False
+    _flights: _Flights = field(
+        default_factory=_Flights, init=False, repr=False, compare=False
     )
 
     def read(self, client: redis.Redis, entry: Entry, *, load: Load) -> Read:
@@ -140,60 +171,87 @@ class SingleFlight:
         payload = _get(client, entry)
         if payload is not None:
             return Read(payload, "hit")
-        with self._mutex:
-            flight = self._flights.get(entry.value)
-            if leads := flight is None:
-                flight = self._flights[entry.value] = Future()
-        if leads:
-            return self._lead(client, entry, load, flight)
-        try:
-            return Read(flight.result(self.wait_ms / 1000), "miss")
-        except TimeoutError:
+        flown, own = self._flights.share(
+            entry.value,
+            lambda: self._fly(client, entry, load),
+            wait_s=self.wait_ms / 1000,
+        )
+        if flown is None:
             return Read(load(), "miss")
+        return flown if own else Read(flown.payload, "miss")
 
-    def _lead(
-        self, client: redis.Redis, entry: Entry, load: Load, flight: Future[bytes]
-    ) -> Read:
-        try:
-            # The flight before this one may have landed after we looked.
-            payload = _get(client, entry)
-            if payload is not None:
-                flight.set_result(payload)
-                return Read(payload, "hit")
-            flight.set_result(payload := load())
-            return Read(payload, "miss", _keep(client, entry, payload, self.ttl_ms))
-        except BaseException as error:
-            flight.set_exception(error)
-            raise
-        finally:
-            with self._mutex:
-                del self._flights[entry.value]
+    def _fly(self, client: redis.Redis, entry: Entry, load: Load) -> Read:
+        # The flight before this one may have landed after we looked.
+        payload = _get(client, entry)
+        if payload is not None:
+            return Read(payload, "hit")
+        payload = load()
+        return Read(payload, "miss", _keep(client, entry, payload, self.ttl_ms))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Another loads: what there is instead of a value or a lease."""
+
+    fence: int  # the number of its lease
+    left_ms: int  # until it ends; -1: never
 
 
 @dataclass(frozen=True)
 class LockedFlight:
-    """One load among all processes."""
+    """One load among all processes; in each, one waits for it and tells the others."""
 
     ttl_ms: int = 3_600_000
     wait_ms: int = 1_000
     lock: DistributedLock = _BRIEF
+    _flights: _Flights = field(
+        default_factory=_Flights, init=False, repr=False, compare=False
+    )
 
     def read(self, client: redis.Redis, entry: Entry, *, load: Load) -> Read:
         """Answer it, or load it under the lock, or wait for who does."""
-        deadline = time.monotonic() + self.wait_ms / 1000
-        woken = False
-        while True:
-            found, others_ms = self._look(client, entry, woken=woken)
-            if isinstance(found, bytes):
-                return Read(found, "hit")
-            if found is not None:
-                return self.load_locked(client, entry, found, load)
-            left_ms = (deadline - time.monotonic()) * 1000
-            if left_ms <= 0:
+        until = time.monotonic() + self.wait_ms / 1000
+        found = self._look(client, entry)
+        while isinstance(found, _Taken):
+            if time.monotonic() >= until:
                 return Read(load(), "miss")
+            found = self._wait(client, entry, found, until)
+        if isinstance(found, Lease):
+            return self.load_locked(client, entry, found, load)
+        return Read(found, "hit")
+
+    def _wait(
+        self, client: redis.Redis, entry: Entry, taken: _Taken, until: float
+    ) -> bytes | Lease | _Taken:
+        """What there is after this lease, or when the time is up.
+
+        Only those wait together who saw the same lease: a write takes it away, so that
+        nobody is told what was read before a write that they asked after.
+        """
+        found, own = self._flights.share(
+            (entry.value, taken.fence),
+            lambda: self._listen(client, entry, taken, until),
+            wait_s=max(0, until - time.monotonic()),
+        )
+        if found is not None and (own or isinstance(found, bytes)):
+            return found
+        return self._look(client, entry)  # a lease is for one
+
+    def _listen(
+        self, client: redis.Redis, entry: Entry, taken: _Taken, until: float
+    ) -> bytes | Lease | _Taken:
+        found: bytes | Lease | _Taken = taken
+        while isinstance(found, _Taken) and found.fence == taken.fence:
+            left_ms = (until - time.monotonic()) * 1000
+            if left_ms <= 0:
+                break
             # A lock that another left without a TTL is looked at now and then.
-            sleep_ms = max(1, min(left_ms, _LISTEN_MS, others_ms + 1 or _LISTEN_MS))
-            woken = bool(client.blpop([entry.lock.wake], timeout=sleep_ms / 1000))
+            listen_ms = max(
+                1, min(left_ms, _LISTEN_MS, found.left_ms + 1 or _LISTEN_MS)
+            )
+            woken = bool(client.blpop([entry.lock.wake], timeout=listen_ms / 1000))
+            found = self._look(client, entry, woken=woken)
+        return found
 
     def load_locked(
         self, client: redis.Redis, entry: Entry, lease: Lease, load: Load
@@ -212,9 +270,9 @@ class LockedFlight:
         return Read(payload, "miss", self._store(client, entry, lease, payload))
 
     def _look(
-        self, client: redis.Redis, entry: Entry, *, woken: bool
-    ) -> tuple[bytes | Lease | None, int]:
-        """The value, or our lease, or None and the ms that another's has left."""
+        self, client: redis.Redis, entry: Entry, *, woken: bool = False
+    ) -> bytes | Lease | _Taken:
+        """The value, or our lease to load it, or who else has one (one script)."""
         token, own = secrets.token_hex(16), entry.lock
         reply = _fetch(
             client,
@@ -222,9 +280,9 @@ class LockedFlight:
             [token, self.lock.ttl_ms, self.lock.keep_ms, int(woken)],
         )
         if isinstance(reply, bytes):
-            return reply, 0
-        number, ms = int(reply[0]), int(reply[1])
-        return (Lease(token, number, taken_ms=ms), 0) if number else (None, ms)
+            return reply
+        is_ours, fence, ms = (int(part) for part in reply)
+        return Lease(token, fence, taken_ms=ms) if is_ours else _Taken(fence, ms)
 
     def _store(
         self, client: redis.Redis, entry: Entry, lease: Lease, payload: bytes
@@ -298,7 +356,7 @@ class StaleWhileRevalidate:
         default_factory=lambda: _in_a_thread
     )  # how to do something beside the reader
 
-    @property
+    @cached_property
     def flight(self) -> LockedFlight:
         """How it is loaded: beside the readers, or where there is nothing to serve."""
         return LockedFlight(ttl_ms=self.fresh_ms + self.stale_ms, lock=self.lock)
