@@ -13,6 +13,7 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
+from webapp.patterns.bloom_filter import BloomFilter
 from webapp.patterns.response_cache import digest
 from webapp.shop import queries
 from webapp.shop.catalog import Catalog
@@ -134,8 +135,21 @@ def _put(client: redis.Redis, key: str, value: bytes) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("path", "most_guesses"),
+    [
+        ("/catalog/{}?variant=bloom-filter", 0),
+        ("/catalog/{}?variant=stampede", 100),
+        ("/api/products/{}", 100),
+    ],
+)
 def test_ids_that_do_not_exist_leave_few_keys_and_cause_few_queries(
-    app: Flask, client: FlaskClient, count: int, monkeypatch: pytest.MonkeyPatch
+    app: Flask,
+    client: FlaskClient,
+    path: str,
+    most_guesses: int,
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """FAULTS D6, with 200 random ids; with 10,000 when slow. 1 % is planned to pass."""
     catalog: Catalog = app.extensions["catalog"]
@@ -148,12 +162,13 @@ def test_ids_that_do_not_exist_leave_few_keys_and_cause_few_queries(
         return load(engine, id)
 
     monkeypatch.setattr("webapp.shop.catalog.queries.product", counted)
+    monkeypatch.setattr(catalog._guesses, "_within_s", 3_600.0)  # however slow we ask
     chance = Random(6)
     for _ in range(count):
         unknown = chance.randint(PRODUCTS + 1, 2**31 - 1)
-        url = f"/catalog/{unknown}?variant=bloom-filter"
-        assert "No product" in client.get(url, headers={"HX-Request": "true"}).text
-    most = 4 + count // 50
+        answer = client.get(path.format(unknown), headers={"HX-Request": "true"})
+        assert "No product" in answer.text or answer.status_code == 404
+    most = most_guesses + 4 + count // 50
     kept = [
         key for key in catalog.cache.keys("*catalog:product:*") if b"1042" not in key
     ]
@@ -161,6 +176,30 @@ def test_ids_that_do_not_exist_leave_few_keys_and_cause_few_queries(
     assert len(loads) <= most
     for key in kept:
         assert 0 < catalog.cache.pttl(key) <= 33_000
+
+
+def test_the_filter_is_asked_first_only_while_guesses_are_many(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog: Catalog = app.extensions["catalog"]
+    asked: list[str] = []
+    has = catalog.known.has
+
+    def noted(client: redis.Redis, key: str, id: str) -> bool | None:
+        asked.append(id)
+        return has(client, key, id)
+
+    monkeypatch.setattr(BloomFilter, "has", lambda _, *args: noted(*args))
+    monkeypatch.setattr(catalog._guesses, "_within_s", 3_600.0)
+    for id in range(PRODUCTS + 1, PRODUCTS + 101):
+        assert client.get(f"/api/products/{id}").status_code == 404
+    assert asked == []
+    assert client.get("/api/products/1042").status_code == 200
+    assert client.get("/api/products/999999").status_code == 404
+    assert asked == ["1042", "999999"]
+    monkeypatch.setattr(catalog._guesses, "_within_s", 0.0)  # some time later
+    assert client.get("/api/products/999999").status_code == 404
+    assert asked == ["1042", "999999"]
 
 
 @pytest.mark.parametrize("bad", ["0x1", "-1", "1e3", "99999999999", "%00", "1042;"])

@@ -32,7 +32,7 @@ def product(product_id: int, *, variant: str) -> Read[ProductPage]:
         "response-cache": catalog().product,
         "bloom-filter": catalog().filtered_product,
     }
-    read = ways[variant](product_id)
+    read = catalog().guarded(product_id, ways[variant])
     count(variant.replace("-", "_"), read.outcome)
     if read.outcome == "hit" and read.value is None:
         delivery.verdict("ok", "not there")

@@ -28,11 +28,14 @@ from webapp.patterns.tag_invalidation import Tag, TagInvalidation
 from webapp.patterns.write_through import WriteThrough, Written
 from webapp.shop import outbox, queries
 from webapp.shop.flights import DatabaseBusy, Flights
+from webapp.shop.guesses import Guesses
 from webapp.shop.seed import PRODUCTS
 
 T = TypeVar("T")
 
 _BESIDE_WAITING_S = 1.0  # for all other Redis calls of who waits for another's load
+_MOST_GUESSES = 100  # ids of no product, until the Bloom filter is asked first
+_GUESSING_S = 30.0
 _MOST_QUERIES = 4  # at once, while every reader comes to the database
 POISONED = Counter("rpl_cache_poisoned", "Cached values that were none, and removed")
 
@@ -68,6 +71,7 @@ class Catalog:
         )
         self._namespace = namespace
         self._breakers = clients.breakers.values()
+        self._guesses = Guesses(_MOST_GUESSES, within_s=_GUESSING_S)
         self._flights: Flights[queries.ProductPage | None] = Flights(_MOST_QUERIES)
 
     def entry(self, product_id: int) -> Entry:
@@ -113,7 +117,13 @@ class Catalog:
         )
 
     def filtered_product(self, product_id: int) -> Read[queries.ProductPage]:
-        """The same, but an id that the filter does not know goes no further.
+        """The same, but an id that the filter does not know goes no further."""
+        if not self.may_exist(product_id):
+            return Read(None, "hit")
+        return self.product(product_id)
+
+    def may_exist(self, product_id: int) -> bool:
+        """Whether the filter knows it, or cannot be asked.
 
         Where there is no filter, this builds one from all ids, and so knows itself.
         """
@@ -124,10 +134,23 @@ class Catalog:
                 self.known.build(self.cache, self.filter_key, ids=map(str, ids))
                 known = product_id in ids
         except RedisError:
-            known = None
-        if known is False:
+            return True
+        return known
+
+    def guarded(
+        self, product_id: int, read: Callable[[int], Read[queries.ProductPage]]
+    ) -> Read[queries.ProductPage]:
+        """Read in any of these ways, but not whatever id somebody tries.
+
+        After a hundred that do not exist, the filter is asked first: no way to fill
+        the cache with what is not there, or to have the database asked for it.
+        """
+        if self._guesses.are_many and not self.may_exist(product_id):
             return Read(None, "hit")
-        return self.product(product_id)
+        found = read(product_id)
+        if found.value is None:
+            self._guesses.note()
+        return found
 
     def protected_product(self, product_id: int) -> Read[queries.ProductPage]:
         """The same, but of all who miss at once only one loads.
