@@ -22,15 +22,12 @@ from cache_aside import PAYLOAD, _wait, compare
 from webapp.connection.roles import warm
 from webapp.connection.urls import client_for
 from webapp.patterns.distributed_lock import LockKeys
-from webapp.patterns.stampede import (
-    EarlyExpiry,
-    Entry,
-    LockedFlight,
-    Method,
-    SingleFlight,
-    StaleWhileRevalidate,
-    Unprotected,
-)
+from webapp.patterns.stampede import Entry, Method
+from webapp.patterns.stampede.early_expiry import EarlyExpiry
+from webapp.patterns.stampede.locked_flight import LockedFlight
+from webapp.patterns.stampede.single_flight import SingleFlight
+from webapp.patterns.stampede.stale_while_revalidate import StaleWhileRevalidate
+from webapp.patterns.stampede.unprotected import Unprotected
 
 ROUNDS, PROCESSES, READERS, LOAD_S = 5, 2, 25, 0.2
 LOCK = LockKeys("b:catalog:lease:{1}", "b:catalog:fence:{1}", "b:catalog:wake:{1}")

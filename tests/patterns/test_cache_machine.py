@@ -25,6 +25,9 @@ from webapp.patterns import stampede
 from webapp.patterns.cache_aside import CacheAside
 from webapp.patterns.cache_aside import Entry as Copy
 from webapp.patterns.response_cache import Names, ResponseCache
+from webapp.patterns.stampede.early_expiry import EarlyExpiry
+from webapp.patterns.stampede.single_flight import SingleFlight
+from webapp.patterns.stampede.unprotected import Unprotected
 
 COPY = Copy(ENTRY.value, ENTRY.lock.lock)
 NAMES = Names(
@@ -48,7 +51,7 @@ class Cache:
             "cache-aside": (self._aside, self._forget_copy),
             "response cache": (self._answer, self._void),
         }.get(name, (self._protected, self._forget_copy))
-        self.method = METHODS.get(name, stampede.Unprotected)()
+        self.method = METHODS.get(name, Unprotected)()
 
     def _aside(self, load: Callable[[], int | None]) -> int | None:
         return (
@@ -174,7 +177,7 @@ class Shop(RuleBasedStateMachine):
 
 
 # They store what a write has replaced meanwhile, as their card says.
-UNGUARDED = (stampede.Unprotected, stampede.SingleFlight, stampede.EarlyExpiry)
+UNGUARDED = (Unprotected, SingleFlight, EarlyExpiry)
 
 
 @pytest.mark.timeout(900)

@@ -25,20 +25,15 @@ from webapp.connection.recorder import Recording, recording
 from webapp.connection.roles import warm
 from webapp.connection.urls import client_for
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
-from webapp.patterns.stampede import (
-    Answer,
-    EarlyExpiry,
-    Entry,
-    LockedFlight,
-    Method,
-    Read,
-    SingleFlight,
+from webapp.patterns.stampede import Answer, Entry, Method, Read, invalidate, read
+from webapp.patterns.stampede.early_expiry import EarlyExpiry
+from webapp.patterns.stampede.locked_flight import LockedFlight
+from webapp.patterns.stampede.single_flight import SingleFlight
+from webapp.patterns.stampede.stale_while_revalidate import (
     StaleWhileRevalidate,
-    Unprotected,
-    _in_a_thread,
-    invalidate,
-    read,
+    in_a_thread,
 )
+from webapp.patterns.stampede.unprotected import Unprotected
 from webapp.scripts import SCRIPTS
 
 ENTRY = Entry(
@@ -231,7 +226,7 @@ def test_a_flight_that_landed_between_look_and_start_is_not_flown_again(
     method, loader = SingleFlight(), Loader(b"again")
     seen = iter([None, b"landed"])
     monkeypatch.setattr(
-        "webapp.patterns.stampede._get", lambda client, entry: next(seen)
+        "webapp.patterns.stampede.single_flight.get", lambda client, entry: next(seen)
     )
     assert method.read(redis_client, ENTRY, load=loader.at_once) == Read(
         b"landed", "hit"
@@ -533,7 +528,8 @@ _LOADER = """
 import sys, time
 from webapp.connection.urls import client_for
 from webapp.patterns.distributed_lock import LockKeys
-from webapp.patterns.stampede import Entry, LockedFlight
+from webapp.patterns.stampede import Entry
+from webapp.patterns.stampede.locked_flight import LockedFlight
 
 def load():
     print("loading", flush=True)
@@ -644,12 +640,12 @@ def test_a_stale_value_is_served_while_one_loads_beside(
     assert method.read(redis_client, ENTRY, load=loader.at_once) == Read(b"new", "hit")
 
 
-def test_a_refresh_runs_in_a_thread_and_on_the_readers_tape(
+def test_a_refresh_runsin_a_thread_and_on_the_readers_tape(
     redis_client: redis.Redis,
 ) -> None:
     make_stale(redis_client)
     with recording(Recording("read")) as own:
-        stale_while_revalidate(_in_a_thread).read(
+        stale_while_revalidate(in_a_thread).read(
             redis_client, ENTRY, load=lambda: b"new"
         )
         wait_until(lambda: redis_client.get(ENTRY.value) == b"new", within_s=20)

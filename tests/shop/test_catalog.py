@@ -14,7 +14,7 @@ from webapp.connection.budget import limited_to
 from webapp.connection.recorder import Recording, recording
 from webapp.connection.roles import Clients, connect
 from webapp.patterns.distributed_lock import DistributedLock
-from webapp.patterns.stampede import LockedFlight
+from webapp.patterns.stampede.locked_flight import LockedFlight
 from webapp.scripts import preload
 from webapp.shop import outbox, queries
 from webapp.shop.catalog import Catalog, replay_outbox

@@ -24,16 +24,10 @@ from webapp.experiments import (
 )
 from webapp.experiments.stampede_lab import crowd_client, entry
 from webapp.patterns.distributed_lock import DistributedLock
-from webapp.patterns.stampede import (
-    MISSING,
-    Entry,
-    Load,
-    LockedFlight,
-    Method,
-    Read,
-    SingleFlight,
-    Unprotected,
-)
+from webapp.patterns.stampede import MISSING, Entry, Load, Method, Read
+from webapp.patterns.stampede.locked_flight import LockedFlight
+from webapp.patterns.stampede.single_flight import SingleFlight
+from webapp.patterns.stampede.unprotected import Unprotected
 from webapp.shop import scratch
 
 _TTL_MS = 10_000

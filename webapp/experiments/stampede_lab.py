@@ -25,16 +25,12 @@ from webapp.connection.roles import breaker_of, warm
 from webapp.connection.urls import client_for
 from webapp.experiments import Bench, Run, running
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
-from webapp.patterns.stampede import (
-    EarlyExpiry,
-    Entry,
-    LockedFlight,
-    Method,
-    Outcome,
-    SingleFlight,
-    StaleWhileRevalidate,
-    Unprotected,
-)
+from webapp.patterns.stampede import Entry, Method, Outcome
+from webapp.patterns.stampede.early_expiry import EarlyExpiry
+from webapp.patterns.stampede.locked_flight import LockedFlight
+from webapp.patterns.stampede.single_flight import SingleFlight
+from webapp.patterns.stampede.stale_while_revalidate import StaleWhileRevalidate
+from webapp.patterns.stampede.unprotected import Unprotected
 from webapp.shop import queries
 
 Name = Literal["none", "flight", "lock", "stale", "early"]

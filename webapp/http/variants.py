@@ -9,7 +9,7 @@ from flask import request
 import webapp.patterns.bloom_filter as bloom_filter
 import webapp.patterns.cache_aside as cache_aside
 import webapp.patterns.response_cache as response_cache
-import webapp.patterns.stampede as stampede
+import webapp.patterns.stampede.locked_flight as locked_flight
 import webapp.patterns.tag_invalidation as tag_invalidation
 import webapp.patterns.write_through as write_through
 from webapp import words
@@ -93,7 +93,7 @@ VARIANTS: tuple[Variant, ...] = (
         words=words.STAMPEDE,
         experiments=OF_STAMPEDE,
         files=(
-            sources.python(Path(stampede.__file__), start="class Unprotected"),
+            sources.python(Path(locked_flight.__file__), start="class LockedFlight"),
             sources.lua("stampede/fetch"),
             sources.lua("stampede/store"),
         ),

@@ -24,6 +24,7 @@ from webapp.patterns.bloom_filter import BloomFilter
 from webapp.patterns.cache_aside import CacheAside, Entry, Read
 from webapp.patterns.distributed_lock import LockKeys
 from webapp.patterns.response_cache import Answer, Names, ResponseCache, digest
+from webapp.patterns.stampede.locked_flight import LockedFlight
 from webapp.patterns.tag_invalidation import Tag, TagInvalidation
 from webapp.patterns.write_through import WriteThrough, Written
 from webapp.shop import outbox, queries
@@ -60,7 +61,7 @@ class Catalog:
         self.aside = CacheAside()
         self.tagged = TagInvalidation(self.aside)
         self.through = WriteThrough(self.aside)
-        self.flight = stampede.LockedFlight()
+        self.flight = LockedFlight()
         self.answers = ResponseCache()
         self.static = CacheAside(ttl_ms=keys.DAY_MS)
         self.known = BloomFilter.sized(PRODUCTS, error_rate=0.01)
