@@ -9,7 +9,6 @@ from flask import request
 import webapp.patterns.bloom_filter as bloom_filter
 import webapp.patterns.cache_aside as cache_aside
 import webapp.patterns.response_cache as response_cache
-import webapp.patterns.stampede.locked_flight as locked_flight
 import webapp.patterns.tag_invalidation as tag_invalidation
 import webapp.patterns.write_through as write_through
 from webapp import words
@@ -22,6 +21,7 @@ from webapp.experiments.tag_invalidation import EXPERIMENTS as OF_TAG_INVALIDATI
 from webapp.experiments.write_through import EXPERIMENTS as OF_WRITE_THROUGH
 from webapp.http import sources
 from webapp.http.errors import Problem
+from webapp.patterns.stampede import locked_flight
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -41,6 +41,7 @@ class Variant(msgspec.Struct, frozen=True):
 
 _READING = sources.python(Path(cache_aside.__file__), start="class CacheAside")
 _SCRIPTS = sources.lua("cache_aside/fetch"), sources.lua("cache_aside/store")
+_STAMPEDE = Path(locked_flight.__file__).parent
 
 VARIANTS: tuple[Variant, ...] = (
     Variant(
@@ -93,9 +94,19 @@ VARIANTS: tuple[Variant, ...] = (
         words=words.STAMPEDE,
         experiments=OF_STAMPEDE,
         files=(
-            sources.python(Path(locked_flight.__file__), start="class LockedFlight"),
+            sources.python(_STAMPEDE / "locked_flight.py", start="class LockedFlight"),
             sources.lua("stampede/fetch"),
             sources.lua("stampede/store"),
+            *(
+                sources.python(_STAMPEDE / f"{module}.py", start=start)
+                for module, start in (
+                    ("single_flight", "class SingleFlight"),
+                    ("stale_while_revalidate", "class StaleWhileRevalidate"),
+                    ("early_expiry", "class EarlyExpiry"),
+                    ("unprotected", "class Unprotected"),
+                    ("_copies", "def look"),
+                )
+            ),
         ),
     ),
     Variant(
