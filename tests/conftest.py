@@ -104,7 +104,7 @@ def redis_urls(
     instance: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """Two imitations, or an empty set of real servers if that was asked for."""
-    url = _emptied_set(request)
+    url = emptied_set(request)
     if url is None:
         return {
             "REDIS_CACHE_URL": f"fake://{instance}/cache",
@@ -115,7 +115,7 @@ def redis_urls(
     return {"REDIS_URL": url}
 
 
-def _emptied_set(request: pytest.FixtureRequest) -> str | None:
+def emptied_set(request: pytest.FixtureRequest) -> str | None:
     """The URL of the set that was asked for, with nothing in it; None: none was."""
     kind = request.config.getoption("--redis-set")
     if kind is None:
@@ -256,13 +256,13 @@ def durable_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisP
 @pytest.fixture
 def redis_url(request: pytest.FixtureRequest) -> str:
     """Of `redis_process`, or of a set if that was asked for; nothing is in it."""
-    return _emptied_set(request) or str(request.getfixturevalue("redis_process").url)
+    return emptied_set(request) or str(request.getfixturevalue("redis_process").url)
 
 
 @pytest.fixture
 def durable_url(request: pytest.FixtureRequest) -> str:
     """Of `durable_process`, or of the same set."""
-    return _emptied_set(request) or str(request.getfixturevalue("durable_process").url)
+    return emptied_set(request) or str(request.getfixturevalue("durable_process").url)
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def kept_redis_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The same for tests that share what runs on it."""
-    if url := _emptied_set(request):
+    if url := emptied_set(request):
         yield url
         return
     with redis_server(tmp_path_factory.mktemp("redis")) as server:

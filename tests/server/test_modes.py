@@ -176,6 +176,17 @@ def test_a_scan_beside_other_commands_finds_every_key_once(
     assert {b"scan:%d" % n for n in range(60)} == set(found)
 
 
+def test_a_step_of_a_scan_is_as_long_on_a_set_as_on_one_server(
+    client: redis.Redis,
+) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for n in range(600):
+            pipeline.set(f"step:{n}", n, px=60_000)
+        pipeline.execute()
+    _, page = client.scan(count=90)
+    assert 0 < len(page) < 180
+
+
 def test_scripts_that_are_flushed_all_the_time_are_loaded_again(
     servers: LocalSet, client: redis.Redis
 ) -> None:
