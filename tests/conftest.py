@@ -45,8 +45,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--redis-set",
         choices=SETS,
-        help="run the app of the page tests on such a set of real servers",
+        help="run the tests of pages and of servers on such a set of real servers",
     )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marker = item.get_closest_marker("one_server")
+    if marker is not None and item.config.getoption("--redis-set"):
+        pytest.skip(f"of one server: {marker.args[0]}")
 
 
 def wait_until(holds: Callable[[], Any], *, within_s: float = 20.0) -> Any:
@@ -98,18 +104,26 @@ def redis_urls(
     instance: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """Two imitations, or an empty set of real servers if that was asked for."""
-    kind = request.config.getoption("--redis-set")
-    if kind is None:
+    url = emptied_set(request)
+    if url is None:
         return {
             "REDIS_CACHE_URL": f"fake://{instance}/cache",
             "REDIS_DURABLE_URL": f"fake://{instance}/durable",
         }
-    url: str = request.getfixturevalue(f"{kind}_set").url
-    with urls.probe_client(url) as client:
-        client.flushall()
     monkeypatch.setattr(urls, "fake_server", _skip)
     monkeypatch.setattr(time_machine, "travel", _skip)
     return {"REDIS_URL": url}
+
+
+def emptied_set(request: pytest.FixtureRequest) -> str | None:
+    """The URL of the set that was asked for, with nothing in it; None: none was."""
+    kind = request.config.getoption("--redis-set")
+    if kind is None:
+        return None
+    url: str = request.getfixturevalue(f"{kind}_set").url
+    with urls.probe_client(url) as client:
+        client.flushall()
+    return url
 
 
 def _skip(*_: object, **__: object) -> None:
@@ -237,6 +251,30 @@ def durable_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisP
     """A second server: sessions outlive an outage of the first."""
     with redis_server(tmp_path_factory.mktemp("durable")) as server:
         yield server
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """Of `redis_process`, or of a set if that was asked for; nothing is in it."""
+    return emptied_set(request) or str(request.getfixturevalue("redis_process").url)
+
+
+@pytest.fixture
+def durable_url(request: pytest.FixtureRequest) -> str:
+    """Of `durable_process`, or of the same set."""
+    return emptied_set(request) or str(request.getfixturevalue("durable_process").url)
+
+
+@pytest.fixture(scope="module")
+def kept_redis_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same for tests that share what runs on it."""
+    if url := emptied_set(request):
+        yield url
+        return
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
 
 
 @contextmanager

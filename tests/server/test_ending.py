@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from simple_websocket import Client, ConnectionClosed
 
-from tests.conftest import RedisProcess, Served, served
+from tests.conftest import Served, served
 
 pytestmark = pytest.mark.server
 
@@ -27,7 +27,7 @@ _EXIT_S = 5.0
 )
 def test_the_end_says_goodbye_to_pages_and_answers_what_was_asked(
     instance: Path,
-    redis_process: RedisProcess,
+    redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
     sockets: int,
     rounds: int,
@@ -40,7 +40,7 @@ def test_the_end_says_goodbye_to_pages_and_answers_what_was_asked(
     monkeypatch.setenv("THREADS", str(2 * sockets + 2 * _BEGUN))
     took_s = []
     for _ in range(rounds):
-        with served(instance, redis_process.url) as app:
+        with served(instance, redis_url) as app:
             took_s.append(end(app, sockets, more_s))
     print(f"{sockets} sockets: ended in", [f"{seconds:.1f} s" for seconds in took_s])
     if rounds > 1:

@@ -217,7 +217,7 @@ def test_a_page_and_workers_go_on_over_ten_failovers(
     placed = Ledger(servers, order, rest_s=0.02)
     with (
         served(instance, servers.url) as app,
-        crew(tmp_path / "crew", servers) as team,
+        crew(tmp_path / "crew", servers.url) as team,
         closing(Site(app, probe_client(servers.url))) as site,
     ):
         page = Reader(site)

@@ -21,7 +21,6 @@ from tests.conftest import (
     RedisProcess,
     Served,
     new_instance,
-    redis_server,
     served,
     wait_until,
 )
@@ -116,22 +115,18 @@ class Site:
 
 @pytest.fixture(scope="module")
 def kept(
-    tmp_path_factory: pytest.TempPathFactory, seeded: Path
-) -> Iterator[tuple[Served, RedisProcess]]:
+    tmp_path_factory: pytest.TempPathFactory, seeded: Path, kept_redis_url: str
+) -> Iterator[Served]:
     """A site for the tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("feed")
-    with (
-        redis_server(folder) as redis,
-        served(new_instance(folder / "instance", seeded), redis.url) as app,
-    ):
-        yield app, redis
+    instance = new_instance(tmp_path_factory.mktemp("feed") / "instance", seeded)
+    with served(instance, kept_redis_url) as app:
+        yield app
 
 
 @pytest.fixture
-def site(kept: tuple[Served, RedisProcess]) -> Iterator[Site]:
+def site(kept: Served, kept_redis_url: str) -> Iterator[Site]:
     """With an empty feed that nobody reads."""
-    app, server = kept
-    site = Site(app, server.client())
+    site = Site(kept, probe_client(kept_redis_url))
     wait_until(lambda: site.subscribers() == 0)
     site.client.flushall()
     yield site
@@ -147,11 +142,10 @@ def own_site(instance: Path, redis_process: RedisProcess) -> Iterator[Site]:
         site.close()
 
 
-def test_two_workers_hear_each_other(
-    instance: Path, redis_process: RedisProcess
-) -> None:
-    with served(instance, redis_process.url, workers=2) as app:
-        site = Site(app, redis_process.client())
+def test_two_workers_hear_each_other(instance: Path, redis_url: str) -> None:
+    with served(instance, redis_url, workers=2) as app:
+        site = Site(app, probe_client(redis_url))
+        wait_until(lambda: site.subscribers() == 0)  # of a test before
         wait_until(site.open_on_another_worker)
         took_ms = []
         for n in range(20):
@@ -269,6 +263,7 @@ def lasting_process(redis_process: RedisProcess) -> RedisProcess:
     return redis_process
 
 
+@pytest.mark.one_server("it is killed; of sets, test_failover has it")
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize(
     ("messages", "cuts", "restarts"),
@@ -326,6 +321,7 @@ def test_cuts_and_restarts_lose_nothing_and_double_nothing(
     assert len(stays.ids) - messages <= teller.failed
 
 
+@pytest.mark.one_server("it is killed; of sets, test_failover has it")
 @pytest.mark.timeout(60)
 def test_the_feed_survives_a_restart_and_says_so(
     own_site: Site, redis_process: RedisProcess
@@ -395,12 +391,12 @@ def answer_ms(site: Site) -> float:
 
 
 def test_fifty_pages_on_one_worker_hear_in_time(
-    instance: Path, redis_process: RedisProcess, monkeypatch: pytest.MonkeyPatch
+    instance: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tenth of what the slow test opens; its target is 40 ms on an idle machine."""
     monkeypatch.setenv("THREADS", "110")
-    with served(instance, redis_process.url) as app:
-        site = Site(app, redis_process.client())
+    with served(instance, redis_url) as app:
+        site = Site(app, probe_client(redis_url))
         took_ms = fan_out(site, clients=50, messages=10)
         site.close()
     assert took_ms[int(len(took_ms) * 0.99)] < 2_000
@@ -409,11 +405,11 @@ def test_fifty_pages_on_one_worker_hear_in_time(
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_five_hundred_pages_on_one_worker_hear_in_time(
-    instance: Path, redis_process: RedisProcess, monkeypatch: pytest.MonkeyPatch
+    instance: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THREADS", "1100")
-    with served(instance, redis_process.url) as app:
-        site = Site(app, redis_process.client())
+    with served(instance, redis_url) as app:
+        site = Site(app, probe_client(redis_url))
         took_ms = fan_out(site, clients=500, messages=20)
         page_ms = min(answer_ms(site) for _ in range(5))
         p99 = took_ms[int(len(took_ms) * 0.99)]

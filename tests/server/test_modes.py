@@ -23,7 +23,7 @@ from webapp import create_app
 from webapp.connection import budget
 from webapp.connection.cluster import ClusterClient
 from webapp.connection.recorder import Recording, recording
-from webapp.connection.roles import breaker_of
+from webapp.connection.roles import breaker_of, pools_of, warm
 from webapp.connection.sets import SETS, LocalSet, Member
 from webapp.connection.urls import client_for
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
@@ -128,6 +128,31 @@ def test_the_tape_names_the_node_of_each_trip(client: redis.Redis) -> None:
     assert nodes.pop().startswith("durable 127.0.0.1:")
 
 
+def test_time_that_nodes_take_at_once_is_charged_once(
+    servers: LocalSet, client: redis.Redis
+) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for n in range(60):
+            pipeline.get(f"scan:{n}")
+        pipeline.execute()  # all connections are open
+        for member in servers.members:
+            if not member.is_sentinel:
+                member.ask("CLIENT", "PAUSE", 200)
+        with budget.limited_to(600) as left:
+            began = time.perf_counter()
+            for n in range(60):
+                pipeline.get(f"scan:{n}")
+            pipeline.execute()
+            took_s = time.perf_counter() - began
+    assert 0 < 600 - left.left_s <= took_s
+
+
+def test_connections_are_opened_ahead_at_every_primary(servers: LocalSet) -> None:
+    with client_of(servers) as client:
+        warm(client, connections=2)
+        assert {pool.idle for pool in pools_of(client)} == {2}
+
+
 def test_a_scan_beside_other_commands_finds_every_key_once(
     client: redis.Redis,
 ) -> None:
@@ -149,6 +174,17 @@ def test_a_scan_beside_other_commands_finds_every_key_once(
             break
     assert cursor == 0
     assert {b"scan:%d" % n for n in range(60)} == set(found)
+
+
+def test_a_step_of_a_scan_is_as_long_on_a_set_as_on_one_server(
+    client: redis.Redis,
+) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for n in range(600):
+            pipeline.set(f"step:{n}", n, px=60_000)
+        pipeline.execute()
+    _, page = client.scan(count=90)
+    assert 0 < len(page) < 180
 
 
 def test_scripts_that_are_flushed_all_the_time_are_loaded_again(

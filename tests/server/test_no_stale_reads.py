@@ -23,11 +23,8 @@ PRODUCTS = range(1, 21)
 
 
 @pytest.fixture
-def app(
-    instance: Path, redis_process: RedisProcess, durable_process: RedisProcess
-) -> Iterator[Served]:
-    cache, durable = redis_process.url, durable_process.url
-    with served(instance, cache, durable_url=durable, workers=2) as app:
+def app(instance: Path, redis_url: str, durable_url: str) -> Iterator[Served]:
+    with served(instance, redis_url, durable_url=durable_url, workers=2) as app:
         yield app
 
 
@@ -228,6 +225,7 @@ def _slowest_answers(
     return slowest, outcomes
 
 
+@pytest.mark.one_server("it is killed, or stopped, while another holds the sessions")
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_outage_is_survived_and_edits_hold(
     app: Served,
@@ -263,6 +261,7 @@ def test_an_outage_is_survived_and_edits_hold(
         assert caller.product(7)["price_cents"] == price
 
 
+@pytest.mark.one_server("it is killed")
 def test_the_page_says_that_redis_is_away(
     app: Served, redis_process: RedisProcess
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.conftest import ROOT, RedisProcess, Served, served
+from tests.conftest import ROOT, Served, served
 
 pytestmark = pytest.mark.server
 
@@ -24,8 +24,8 @@ _SF = re.compile(rb'"[a-z-]+";[a-z]=\d+;[a-z]=\d+')
 
 
 @pytest.fixture
-def app(instance: Path, redis_process: RedisProcess) -> Iterator[Served]:
-    with served(instance, redis_process.url, workers=2) as app:
+def app(instance: Path, redis_url: str) -> Iterator[Served]:
+    with served(instance, redis_url, workers=2) as app:
         yield app
 
 
@@ -148,13 +148,13 @@ with ThreadPoolExecutor(threads) as pool:
 )
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_processes_together_admit_exactly_the_limit(
-    redis_process: RedisProcess, algorithm: str, threads: int, hits: int
+    redis_url: str, algorithm: str, threads: int, hits: int
 ) -> None:
     """F1: 4 processes with 40 threads and 1,000 requests in all.
 
     With all 200 threads and 5,000 requests in `make test-all`.
     """
-    command = [sys.executable, "-c", DECIDE, redis_process.url, algorithm]
+    command = [sys.executable, "-c", DECIDE, redis_url, algorithm]
     processes = [
         subprocess.Popen([*command, str(threads), str(hits)], cwd=ROOT, stdout=-1)
         for _ in range(4)

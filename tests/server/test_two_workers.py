@@ -5,7 +5,6 @@ One worker at a time is stopped, so it is known which one answers.
 
 import json
 import os
-import shutil
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import RedisProcess, Served, served, wait_until
+from tests.conftest import Served, new_instance, served, wait_until
 
 pytestmark = pytest.mark.server
 
@@ -72,13 +71,11 @@ class Two:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, seeded: Path) -> Iterator[Two]:
-    instance = tmp_path_factory.mktemp("instance")
-    instance.chmod(0o700)
-    shutil.copy(seeded, instance / "shop.db")
-    redis = RedisProcess(tmp_path_factory.mktemp("redis"))
-    redis.start()
-    with served(instance, redis.url, workers=2) as app:
+def two(
+    tmp_path_factory: pytest.TempPathFactory, seeded: Path, kept_redis_url: str
+) -> Iterator[Two]:
+    instance = new_instance(tmp_path_factory.mktemp("two") / "instance", seeded)
+    with served(instance, kept_redis_url, workers=2) as app:
         pid = app.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children")
         found = wait_until(lambda: len(children.read_text().split()) == 2)
@@ -88,7 +85,6 @@ def two(tmp_path_factory: pytest.TempPathFactory, seeded: Path) -> Iterator[Two]
             with two.only(number):  # it has started when it answers
                 Browser(app).ask("GET", "/healthz")
         yield two
-    redis.kill()
 
 
 def test_a_session_is_the_same_at_both_and_ends_at_both(two: Two) -> None:

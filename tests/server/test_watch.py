@@ -20,14 +20,14 @@ ORDER = Order((Item(7, 1, 100),))
 
 
 @pytest.fixture
-def site(instance: Path, redis_process: RedisProcess) -> Iterator[Served]:
-    with served(instance, redis_process.url) as app:
+def site(instance: Path, redis_url: str) -> Iterator[Served]:
+    with served(instance, redis_url) as app:
         yield app
 
 
 @pytest.fixture
-def orders(redis_process: RedisProcess) -> Iterator[Orders]:
-    client = probe_client(redis_process.url)
+def orders(redis_url: str) -> Iterator[Orders]:
+    client = probe_client(redis_url)
     yield Orders(client, "rpl")
     client.close()
 
@@ -64,6 +64,7 @@ def test_what_changes_is_on_the_page_by_itself_and_what_does_not_is_sent_once(
     assert frames(page, "1 not delivered") == 1
 
 
+@pytest.mark.one_server("it is killed")
 def test_redis_away_ends_neither_the_socket_nor_the_watch(
     page: Client, orders: Orders, redis_process: RedisProcess
 ) -> None:

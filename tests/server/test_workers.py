@@ -46,18 +46,18 @@ class Crew:
     """A pipeline with workers as real processes."""
 
     instance: Path
-    redis: RedisProcess
+    redis_url: str
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     started_at: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.client = probe_client(self.redis.url)
+        self.client = probe_client(self.redis_url)
         self.orders = Orders(self.client, "rpl")
 
     @property
     def environ(self) -> dict[str, str]:
         own = {"INSTANCE_PATH": str(self.instance), "DEMO": "1"}
-        return os.environ | own | {"REDIS_URL": self.redis.url}
+        return os.environ | own | {"REDIS_URL": self.redis_url}
 
     @property
     def log(self) -> Path:
@@ -141,10 +141,10 @@ class Crew:
 
 
 @contextmanager
-def crew(instance: Path, server: RedisProcess, now: Pace = QUICK) -> Iterator[Crew]:
+def crew(instance: Path, redis_url: str, now: Pace = QUICK) -> Iterator[Crew]:
     instance.mkdir(exist_ok=True)
     pace.write(instance, now)
-    own = Crew(instance, server)
+    own = Crew(instance, redis_url)
     try:
         yield own
     finally:
@@ -152,8 +152,8 @@ def crew(instance: Path, server: RedisProcess, now: Pace = QUICK) -> Iterator[Cr
 
 
 @pytest.fixture
-def team(tmp_path: Path, redis_process: RedisProcess) -> Iterator[Crew]:
-    with crew(tmp_path / "instance", redis_process) as own:
+def team(tmp_path: Path, redis_url: str) -> Iterator[Crew]:
+    with crew(tmp_path / "instance", redis_url) as own:
         yield own
 
 
@@ -356,7 +356,7 @@ def test_a_thousand_poison_orders_among_a_hundred_thousand(
 ) -> None:
     """C3; beside it runs a pipeline without poison, with the same orders a second."""
     with (
-        crew(tmp_path / "clean", durable_process) as clean,
+        crew(tmp_path / "clean", durable_process.url) as clean,
         ThreadPoolExecutor(1) as pool,
     ):
         beside = pool.submit(poison_some, clean, 99_000, every=0, per_s=396)
@@ -443,12 +443,15 @@ def test_a_worker_in_the_middle_of_an_order_ends_and_leaves_it(team: Crew) -> No
 # A2, A8, A13: the server
 
 
-def test_workers_wait_for_a_server_that_is_away(team: Crew) -> None:
+@pytest.mark.one_server("it is killed; of sets, test_failover has it")
+def test_workers_wait_for_a_server_that_is_away(
+    team: Crew, redis_process: RedisProcess
+) -> None:
     team.start("w1")
     wait_until(lambda: team.has_joined("w1"), within_s=20)
-    team.redis.kill()
+    redis_process.kill()
     wait_until(lambda: "waits for Redis" in team.log.read_text(), within_s=20)
-    team.redis.start()
+    redis_process.start()
     team.assert_each_once(team.place(5))
 
 
@@ -459,7 +462,7 @@ def test_a_group_that_was_flushed_is_made_again(team: Crew) -> None:
     team.assert_each_once(team.place(5))
 
 
-def crash_the_server(team: Crew, orders: int, kills: int) -> None:
+def crash(server: RedisProcess, team: Crew, orders: int, kills: int) -> None:
     """The producer writes down only what was acknowledged, and then tries again."""
     team.start("w1", "w2")
     ledger: dict[str, str] = {}
@@ -477,38 +480,50 @@ def crash_the_server(team: Crew, orders: int, kills: int) -> None:
         for kill in range(1, kills + 1):
             due = orders * kill // (kills + 1)
             wait_until(lambda due=due: len(ledger) >= due, within_s=600)
-            team.redis.kill()
-            team.redis.start()
+            server.kill()
+            server.start()
         producing.result()
     assert len(set(ledger.values())) == orders
     team.assert_each_once(list(ledger.values()), within_s=600)
 
 
 @pytest.fixture
-def always(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
-    """On a server that writes each command to disk before it answers."""
-    server = RedisProcess(tmp_path_factory.mktemp("always"), options=ALWAYS)
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A server that writes each command to disk before it answers."""
+    server = RedisProcess(tmp_path_factory.mktemp("lasting"), options=ALWAYS)
     server.start()
-    with crew(tmp_path / "instance", server) as own:
-        yield own
+    yield server
     server.kill()
 
 
-def test_what_was_acknowledged_outlives_the_server(always: Crew) -> None:
+@pytest.fixture
+def lasting_team(tmp_path: Path, lasting: RedisProcess) -> Iterator[Crew]:
+    with crew(tmp_path / "instance", lasting.url) as own:
+        yield own
+
+
+@pytest.mark.one_server("it is killed, and started with what it has on disk")
+def test_what_was_acknowledged_outlives_the_server(
+    lasting: RedisProcess, lasting_team: Crew
+) -> None:
     """A2 with 400 orders and 2 kills."""
-    crash_the_server(always, 400, 2)
+    crash(lasting, lasting_team, 400, 2)
 
 
+@pytest.mark.one_server("it is killed, and started with what it has on disk")
 @pytest.mark.slow
 @pytest.mark.timeout(3_000)
-def test_a_hundred_thousand_orders_outlive_twenty_crashes(always: Crew) -> None:
+def test_a_hundred_thousand_orders_outlive_twenty_crashes(
+    lasting: RedisProcess, lasting_team: Crew
+) -> None:
     """A2."""
     began = time.monotonic()
-    crash_the_server(always, 100_000, 20)
+    crash(lasting, lasting_team, 100_000, 20)
     took_s = time.monotonic() - began
     print(f"100,000 orders, 20 crashes, {took_s:.0f} s: 0 lost, 0 doubled")
 
 
+@pytest.mark.one_server("it is killed, and started with what it has on disk")
 @pytest.mark.slow
 def test_a_server_that_syncs_every_second_loses_two_seconds_at_most(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -518,7 +533,7 @@ def test_a_server_that_syncs_every_second_loses_two_seconds_at_most(
     server = RedisProcess(tmp_path_factory.mktemp("everysec"), options=options)
     server.start()
     lost = []
-    with crew(tmp_path / "instance", server) as own:
+    with crew(tmp_path / "instance", server.url) as own:
         for _ in range(5):
             ledger, until = {}, time.monotonic() + 3
             while time.monotonic() < until:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from time import perf_counter
 
 from redis.exceptions import TimeoutError
 
@@ -19,6 +20,7 @@ class Budget:
     """Seconds that Redis calls may still take; the fader's waits do not count."""
 
     left_s: float
+    _charged_to: float = 0.0  # on the clock of perf_counter
 
     def require(self) -> None:
         """Raises BudgetSpent, a redis.TimeoutError, if nothing is left."""
@@ -29,8 +31,14 @@ class Budget:
         left = max(self.left_s, _LEAST_S)
         return left if most_s is None else min(left, most_s)
 
-    def charge(self, seconds: float) -> None:
-        self.left_s -= seconds
+    def charge(self, since: float) -> None:
+        """Take off the time from then on, once for all who wait beside each other.
+
+        Several nodes of a Cluster, or several threads, are asked at once.
+        """
+        now = perf_counter()
+        self.left_s -= max(0.0, now - max(since, self._charged_to))
+        self._charged_to = now
 
 
 _current: ContextVar[Budget | None] = ContextVar("budget", default=None)

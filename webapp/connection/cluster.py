@@ -146,9 +146,10 @@ def cursor_bound(client: redis.Redis) -> int:
 
 def _pause() -> None:
     """Keys of one command are on their way between two nodes."""
+    began = time.perf_counter()
     time.sleep(_TRY_AGAIN_S)
     if (spent := budget.current()) is not None:
-        spent.charge(_TRY_AGAIN_S)
+        spent.charge(began)
         spent.require()
 
 

@@ -145,7 +145,7 @@ class RecordedConnection:
     _trip: Trip | None = None
     _open: int = 0  # replies still to come for the running trip
     _sent_at: float = 0.0
-    _charged_at: float = 0.0
+    _counts_from: float = 0.0  # the fader's wait before it is nobody's time
     _timed = True
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
@@ -191,14 +191,14 @@ class RecordedConnection:
             spent.require()
         self._trip, self._timed = None, False
         sink = _current.get()
-        self._sent_at = self._charged_at = time.perf_counter()
+        self._sent_at = self._counts_from = time.perf_counter()
         if sink is None:
             return
         at_us = sink.now_us()
         beside, self.beside = self.beside, False
         if sink.distance_ms and not beside:
             time.sleep(sink.distance_ms / 1000)
-            self._charged_at = time.perf_counter()
+            self._counts_from = time.perf_counter()
         source = _sender()
         sent = [Command(tuple(c), source=source) for c in commands]
         distance_us = 0 if beside else sink.distance_ms * 1000
@@ -235,8 +235,7 @@ class RecordedConnection:
         """Take the time since the last reply off the budget; the trip's time in us."""
         now = time.perf_counter()
         if (spent := budget.current()) is not None:
-            spent.charge(now - self._charged_at)
-            self._charged_at = now
+            spent.charge(self._counts_from)
         return round((now - self._sent_at) * 1e6)
 
 

@@ -58,7 +58,8 @@ def warm(client: redis.Redis, *, connections: int) -> None:
 
     Raises redis.ConnectionError or redis.TimeoutError.
     """
-    for pool in pools_of(client):
+    own = client.topology.primaries if isinstance(client, ClusterClient) else [client]
+    for pool in [node.connection_pool for node in own]:
         taken: list[Any] = []
         try:
             taken.extend(pool.get_connection() for _ in range(connections))

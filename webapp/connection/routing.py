@@ -1,6 +1,6 @@
 """Where a command goes in a Cluster, and what several replies come to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,8 +128,16 @@ def _plan_of_scan(primaries: Sequence[redis.Redis], args: tuple[Any, ...]) -> Pl
         digits = ((at + 1) * CURSORS**n for n, at in after.items() if at)
         return sum(digits), [key for reply in replies for key in reply[1]]
 
-    sends = [(primaries[n], ("SCAN", digits[n] - 1, *args[2:])) for n in running]
+    options = [*_with_shares(args[2:], len(running))]
+    sends = [(primaries[n], ("SCAN", digits[n] - 1, *options)) for n in running]
     return Plan(sends, join)
+
+
+def _with_shares(options: Sequence[Any], by: int) -> Iterator[Any]:
+    """COUNT in equal parts, so that a step is as long as on one server."""
+    for name, value in zip(options[::2], options[1::2], strict=True):
+        yield name
+        yield -(-int(value) // by) if encoded(name).upper() == b"COUNT" else value
 
 
 def _join_info(replies: list[Any]) -> Any:

@@ -21,7 +21,7 @@ from webapp import keys
 from webapp.connection import recorder
 from webapp.connection.budget import limited_to
 from webapp.connection.recorder import Recording
-from webapp.connection.roles import breaker_of, warm
+from webapp.connection.roles import close, warm
 from webapp.connection.urls import client_for
 from webapp.experiments import Bench, Run, running
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
@@ -142,8 +142,7 @@ def crowd_client(bench: Bench, readers: int) -> Iterator[redis.Redis]:
             warm(client, connections=readers)
         yield client
     finally:
-        breaker_of(client).end()
-        client.connection_pool.disconnect()
+        close(client)
 
 
 @dataclass
