@@ -10,7 +10,7 @@ from webapp import keys, reference
 from webapp.admin import keyspace
 from webapp.admin.keyspace import KeyState
 from webapp.connection.roles import Clients
-from webapp.http import delivery
+from webapp.http import delivery, errors
 from webapp.live import vitals
 from webapp.settings import Settings
 
@@ -29,7 +29,7 @@ def show() -> str:
     try:
         _look(current_app.extensions["clients"], settings.namespace, found)
     except RedisError as error:
-        trouble = str(error)
+        trouble = errors.away(error)
     servers = vitals.now(settings).servers
     accepted = next((s.policies for s in servers if s.role == "cache"), [])
     policies: dict[str | None, list[str]] = {}
