@@ -135,8 +135,8 @@ def away(error: RedisError) -> str:
     clients: Clients = current_app.extensions["clients"]
     down = [role for role, breaker in clients.breakers.items() if breaker.is_open]
     if len(down) == 1:
-        return f"The {down[0]} server does not answer."
-    return "The servers do not answer." if down else "A server did not answer in time."
+        return f"The {down[0]} server is down."
+    return "Both servers are down." if down else "A server did not answer in time."
 
 
 def _bad_control(error: BadControl) -> Response:

@@ -35,12 +35,13 @@ def show() -> str:
     policies: dict[str | None, list[str]] = {}
     for server in servers:
         policies.setdefault(server.maxmemory_policy, []).append(server.role)
+    missing = "none now" if found.is_all else f"none in {_PAGE * _PAGES:,} keys"
     return delivery.page(
         "reference/show.html",
         tables=reference,
         namespace=settings.namespace,
         live=found.live,
-        missing="none now" if found.is_all else f"none in {_PAGE * _PAGES:,} keys",
+        missing="not known" if trouble else missing,
         trouble=trouble,
         accepted=accepted,
         policies=policies,
