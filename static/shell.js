@@ -100,9 +100,16 @@
     return steps ? steps[fader.value] : fader.value;
   }
 
+  /* As the server writes it: 4000 ms is 4 s, and euros stand before their number. */
+  function reading(value, unit) {
+    if (unit === "ms" && value >= 1000) return reading(value / 1000, "s");
+    const parts = [value.toLocaleString("en"), unit];
+    return (unit === "€" ? parts.reverse() : parts).filter(Boolean).join("\u00a0");
+  }
+
   function showValue(fader) {
     const output = fader.closest(".field").querySelector("output");
-    output.textContent = [Number(valueOf(fader)).toLocaleString("en"), fader.dataset.unit].filter(Boolean).join(" ");
+    output.textContent = reading(Number(valueOf(fader)), fader.dataset.unit);
     fader.setAttribute("aria-valuetext", output.textContent);
   }
 

@@ -1,12 +1,26 @@
 """URLs of sets, and where a command goes in a Cluster: without any server."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError
 
 from webapp.connection.addresses import SetUrl, UnusableSet, is_set, parse
+from webapp.connection.roles import close
 from webapp.connection.routing import slot_of
+from webapp.connection.urls import client_for
+
+
+def test_an_error_names_the_server_and_not_its_address(tmp_path: Path) -> None:
+    client = client_for(f"unix://{tmp_path}/none", role="durable", max_connections=1)
+    try:
+        with pytest.raises(ConnectionError, match="connecting to durable") as failure:
+            client.ping()
+    finally:
+        close(client)
+    assert str(tmp_path) not in str(failure.value)
 
 
 def test_a_sentinel_url_names_sentinels_service_and_credentials() -> None:

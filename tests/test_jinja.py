@@ -37,6 +37,21 @@ def test_a_short_time_has_the_unit_that_suits_it(
     assert jinja.microseconds(us) == parts
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (400, "ms", "400\u00a0ms"),
+        (4_000, "ms", "4\u00a0s"),
+        (9_892, "ms", "9.89\u00a0s"),
+        (50, "€", "€\u00a050"),
+        (30, "/min", "30\u00a0/min"),
+        (2_000, "", "2,000"),
+    ],
+)
+def test_a_fader_reads_as_prose_would_tell_it(value: int, unit: str, text: str) -> None:
+    assert jinja.reading(value, unit) == text
+
+
 def test_a_total_is_never_in_microseconds() -> None:
     assert jinja.total(310) == "0.31\u00a0ms"
 

@@ -116,6 +116,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
             Watch(
                 "streams",
                 look=lambda: live("streams/_frame.html").render(flow.frame()),
+                stale=lambda at: live("streams/_stale.html").render(stale=True, at=at),
             )
         ],
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Launched, newest, serious
+from tests.browser.conftest import Complaints, Launched, newest, serious
 from tests.conftest import Served
 from webapp.connection.urls import probe_client
 from webapp.shop import pace
@@ -66,6 +66,19 @@ def test_a_dead_letter_is_requeued(page: Page, orders: Orders) -> None:
     expect(stat(page, "Dead letter")).to_have_text("0", timeout=20_000)
 
 
+def test_the_board_stays_where_an_order_is_refused(
+    page: Page, orders: Orders, complaints: Complaints
+) -> None:
+    """What was asked fails beside its button; the board is still there."""
+    complaints.expect("503")
+    page.goto("/streams")
+    refused = {"status": 503, "body": "<div class='warn'>Redis does not answer.</div>"}
+    page.route("**/streams/orders", lambda route: route.fulfill(**refused))  # type: ignore[arg-type]
+    page.locator("#do-fifty").click()
+    expect(page.locator("#streams-said")).to_have_text("Redis does not answer.")
+    expect(page.locator("#pipeline .stats")).to_be_visible()
+
+
 def test_the_faders_are_kept(page: Page, site: Served) -> None:
     page.goto("/streams")
     with page.expect_response(re.compile("/streams/pace")):
@@ -74,6 +87,8 @@ def test_the_faders_are_kept(page: Page, site: Served) -> None:
     assert pace.read(Path(site.environ["INSTANCE_PATH"])).reclaim_ms == 20_000
     page.reload()
     expect(page.locator("label[for=pace-reclaim_s] output")).to_have_text("20 s")
+    page.locator("#pace-work_ms").fill("2000")
+    expect(page.locator("label[for=pace-work_ms] output")).to_have_text("2 s")
 
 
 def test_a_worker_is_killed_and_comes_back(page: Page, launched: Launched) -> None:

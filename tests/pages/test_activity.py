@@ -357,7 +357,7 @@ def test_without_redis_the_page_is_503(
 def test_without_redis_the_key_panel_names_the_server(
     guest: FlaskClient, redis_down: None
 ) -> None:
-    assert "The durable server does not answer" in guest.get("/activity/keys").text
+    assert "The keys cannot be shown." in guest.get("/activity/keys").text
 
 
 def test_a_note_that_redis_does_not_take_harms_nobody(

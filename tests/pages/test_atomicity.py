@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -9,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from webapp.connection import urls
+from webapp.experiments import Replay
 from webapp.experiments.transactions import EXPERIMENTS
 from webapp.settings import Settings
 from webapp.shop.accounts import WAYS
@@ -152,4 +154,26 @@ def test_without_redis_the_page_is_503(
 ) -> None:
     answer = client.open(path, method=method, data=form)
     assert answer.status_code == 503
+    assert "The durable server is down." in answer.text
     assert "Traceback" not in answer.text
+
+
+def test_a_run_that_fails_half_way_shows_what_it_sent(
+    client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = urls.fake_server(settings.redis_urls["durable"])
+    step = Replay.step
+
+    def then_redis_goes(self: Replay, *args: Any, **more: Any) -> Any:
+        answer = step(self, *args, **more)
+        server.connected = False
+        return answer
+
+    monkeypatch.setattr(Replay, "step", then_redis_goes)
+    answer = client.post("/atomicity/experiments/no-retry", headers=HTMX)
+    server.connected = True
+    assert answer.status_code == 503
+    assert "Client 1: WATCH, GET" in answer.text  # before
+    assert "Run: WATCH without a retry" in answer.text
+    assert re.search("pill--no.>failed<", answer.text)
+    assert "<b>0</b> command" not in answer.text

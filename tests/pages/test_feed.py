@@ -139,7 +139,7 @@ def test_without_redis_the_page_and_the_line_say_so(client: FlaskClient) -> None
 
 @pytest.mark.usefixtures("redis_down")
 def test_without_redis_the_key_panel_names_the_server(client: FlaskClient) -> None:
-    assert "The durable server does not answer" in client.get("/feed/keys").text
+    assert "The keys cannot be shown." in client.get("/feed/keys").text
 
 
 def test_the_stream_and_its_listeners_are_shown(client: FlaskClient) -> None:

@@ -204,9 +204,9 @@ def test_what_is_older_than_half_a_minute_is_not_drawn() -> None:
 def test_a_picture_that_stands_still_is_not_asked_for_again(
     client: FlaskClient, workers: Workers
 ) -> None:
-    assert "load delay" not in client.get("/locks/lanes").text
+    assert "every 2s" not in client.get("/locks/lanes").text
     workers.do("A:take")
-    assert "load delay" in client.get("/locks/lanes").text
+    assert "every 2s" in client.get("/locks/lanes").text
 
 
 # The page

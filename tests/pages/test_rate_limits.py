@@ -356,7 +356,7 @@ def test_the_report_without_redis_is_503(client: FlaskClient, redis_down: None) 
 def test_the_page_without_redis_says_so(client: FlaskClient, redis_down: None) -> None:
     page = client.get("/rate-limits?run=3f09ab-20-2000")
     assert page.status_code == 200
-    assert "The durable server does not answer." in page.text
+    assert "The run cannot be shown." in page.text
     sent = client.post("/rate-limits/requests", data={"limit": "5"}, headers=HTMX)
     assert sent.status_code == 503
     assert "Traceback" not in sent.text

@@ -1,6 +1,7 @@
 """Topology: servers, pools, slots, and what a failover may harm."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from webapp import keys
 from webapp.connection.roles import Clients, pools_of
 from webapp.experiments.topology import EXPERIMENTS
 from webapp.http import pools
+from webapp.live.nodes import Node, NodeMap
+from webapp.live.vitals import VitalsNow
 
 HTMX = {"HX-Request": "true"}
 
@@ -20,6 +23,19 @@ def test_the_page_names_each_role_and_its_server(client: FlaskClient) -> None:
     page = client.get("/topology").text
     for role in ("cache", "durable"):
         assert f"<b>{role}</b>" in page
+
+
+def test_after_a_failover_the_strip_tells_who_serves(app: Flask) -> None:
+    nodes = [Node(address="a:2", role="primary", up=True, slots=[(0, 16_383)])]
+    nodes += [Node(address="a:1", role="primary", up=False)]
+    maps = [NodeMap(kind="cluster", roles=["cache"], nodes=nodes)]
+    frame = app.jinja_env.get_template("topology/_live.html").render(
+        vitals=VitalsNow(at=datetime.now(UTC), maps=maps), oob=True
+    )
+    _, _, served = frame.partition('id="topology-served"')
+    assert 'hx-swap-oob="outerMorph"' in served
+    assert "a:2" in served
+    assert "a:1" not in served
 
 
 def test_each_pool_is_drawn_with_its_limit(app: Flask, client: FlaskClient) -> None:

@@ -65,11 +65,12 @@ def test_what_changes_is_on_the_page_by_itself_and_what_does_not_is_sent_once(
 
 
 @pytest.mark.one_server("it is killed")
-def test_redis_away_ends_neither_the_socket_nor_the_watch(
+def test_while_redis_is_away_the_page_says_since_when_and_then_goes_on(
     page: Client, orders: Orders, redis_process: RedisProcess
 ) -> None:
     frames(page, "No order yet")
     redis_process.kill()
+    frames(page, "<b>As of ")
     redis_process.start()
 
     def placed() -> bool:

@@ -231,6 +231,10 @@ class RecordedConnection:
             for command in trip.commands[self._open :]:
                 command.error = str(error)
 
+    def _host_error(self) -> str:
+        """What errors call the server: by name, for they are shown to visitors."""
+        return self.node
+
     def _charge(self) -> int:
         """Take the time since the last reply off the budget; the trip's time in us."""
         now = time.perf_counter()

@@ -68,6 +68,7 @@ class Bench:
     product_id: int  # a real product, only ever read
     lab: keys.Family = keys.LAB  # the family of the page's scratch keys
     redis_url: str = ""  # of the client's server, for processes of an experiment
+    recordings: list[Recording] = field(default_factory=list)  # of the run so far
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Run:
     def __init__(self, bench: Bench, name: str) -> None:
         self.id = f"{name}-{secrets.token_hex(3)}"
         self.keys: list[str] = []
-        self.recordings: list[Recording] = []
+        self.recordings = bench.recordings
         self._namespace, self._lab = bench.namespace, bench.lab
 
     def key(self, name: str, family: keys.Family | None = None) -> str:
@@ -157,8 +158,12 @@ class Run:
         if (outer := recorder.current()) is not None:
             own.see_inside, own.distance_ms = outer.see_inside, outer.distance_ms
         self.recordings.append(own)
-        with recorder.recording(own):
-            yield own
+        try:
+            with recorder.recording(own):
+                yield own
+        except redis.RedisError:
+            own.verdict = "no", "failed"
+            raise
 
 
 class Replay:
@@ -181,10 +186,11 @@ class Replay:
 
         `shown` puts the answer into words, else it is the reply as it came.
         """
-        with self._run.recording(actor) as own:
+        with self._run.recording(f"{actor}: {text}") as own:
             answer = do()
         sent = _sent(own)
-        own.cause = f"{actor}: {', '.join(verb for verb, _ in sent) or text}"
+        if sent:
+            own.cause = f"{actor}: {', '.join(verb for verb, _ in sent)}"
         reply = shown(answer) if shown else _reply(own)
         own.verdict = tone(answer), reply
         command = "; ".join(_counted(line for _, line in sent))
@@ -285,6 +291,11 @@ def duration(us: int) -> str:
     number, unit = (us / 1e3, "ms") if us < 1_000_000 else (us / 1e6, "s")
     digits = 2 if number < 10 else 1 if number < 100 else 0
     return f"{number:.{digits}f}{_SPACE}{unit}"
+
+
+def span(ms: int) -> str:
+    """A time as prose tells it: 400 -> '400 ms', 4000 -> '4 s', 9892 -> '9.89 s'."""
+    return f"{ms}{_SPACE}ms" if ms < 1_000 else f"{ms / 1_000:.3g}{_SPACE}s"
 
 
 def price(cents: int) -> str:

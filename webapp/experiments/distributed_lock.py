@@ -22,6 +22,7 @@ from webapp.experiments import (
     compare,
     duration,
     running,
+    span,
 )
 from webapp.experiments.holder import Holder, Take, holder
 from webapp.patterns.distributed_lock import DistributedLock, Lease, LockKeys
@@ -180,7 +181,7 @@ def _release_late(
     names = _names(run, title.lower().replace(" ", "-"))
     late = replay.step(
         "Worker A",
-        f"takes the lock for {_BRIEF.ttl_ms} ms",
+        f"takes the lock for {span(_BRIEF.ttl_ms)}",
         lambda: _BRIEF.acquire(client, names),
         shown=_number,
     )
@@ -188,7 +189,7 @@ def _release_late(
         "Worker A",
         "works on after its lease has ended",
         lambda: _outlive(client, names),
-        shown=lambda ms: "no lock" if ms == -2 else f"{ms} ms left",
+        shown=lambda ms: "no lock" if ms == -2 else f"{span(ms)} left",
     )
     replay.step(
         "Worker B", "takes it", lambda: _LOCK.acquire(client, names), shown=_number
@@ -232,7 +233,7 @@ def run_no_ttl(bench: Bench, *, wait_ms: int) -> Outcome:
             Row("B after the kill, SET NX PX", _got(after), leased.tone),
         ],
         summary=f"The holder's process is killed. Without a TTL B {_got(never)} in "
-        f"{wait_ms} ms, with one B {_got(after)}.",
+        f"{span(wait_ms)}, with one B {_got(after)}.",
         tone=forever.tone,
         verdict="locked for ever" if never is None else "taken over",
         recordings=run.recordings,
@@ -258,7 +259,7 @@ def _kill_holder(
     began = time.perf_counter()
     lease = replay.step(
         "Worker B",
-        f"waits for at most {wait_ms} ms",
+        f"waits for at most {span(wait_ms)}",
         lambda: _LOCK.wait(client, names, for_ms=wait_ms),
         shown=lambda lease: _number(lease) if lease else "not in time",
         tone=lambda lease: "ok" if lease else "no",
@@ -329,7 +330,7 @@ def _play(
 ) -> None:
     actor = f"Worker A, process {worker.pid}"
     replay.step(
-        actor, f"takes the lock for {_SHORT.ttl_ms} ms", worker.hear, shown=_short
+        actor, f"takes the lock for {span(_SHORT.ttl_ms)}", worker.hear, shown=_short
     )
     replay.step(
         "You", "send SIGSTOP to its process", worker.stop, shown=lambda _: "stopped"

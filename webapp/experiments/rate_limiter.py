@@ -21,6 +21,7 @@ from webapp.experiments import (
     compare,
     duration,
     running,
+    span,
 )
 from webapp.patterns.rate_limiter import Decision
 from webapp.patterns.rate_limiter.fixed_window import FixedWindow
@@ -327,7 +328,7 @@ def _sleep_until(moment: float) -> None:
 def _said(decision: Decision) -> str:
     if decision.allowed:
         return "admitted"
-    return f"rejected, retry in {decision.retry_after_ms}\u00a0ms"
+    return f"rejected, retry in {span(decision.retry_after_ms)}"
 
 
 def _tone(decision: Decision) -> Tone:

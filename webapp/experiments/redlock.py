@@ -28,6 +28,7 @@ from webapp.experiments import (
     compare,
     duration,
     running,
+    span,
 )
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
 from webapp.patterns.redlock import Attempt, Redlock
@@ -146,7 +147,7 @@ def run_lose(bench: Bench) -> Outcome:
         ],
         summary="The only server is killed: nobody gets the lock. Of five, two are "
         f"killed: {_granted(attempt)} grant it, for "
-        f"{attempt.validity_ms:,} ms. Without a third it is refused.",
+        f"{span(attempt.validity_ms)}. Without a third it is refused.",
         tone=single.tone,
         verdict="nobody gets it" if not got else "taken",
         recordings=run.recordings,
@@ -286,9 +287,9 @@ def _restart(
 
 
 def _told(attempt: Attempt) -> str:
-    """'3 of 5, 9,890 ms left: 210 µs, 180 µs, 190 µs, -, -'."""
-    times = ", ".join(duration(g.us) if g.granted else "-" for g in attempt.grants)
-    left = f"{attempt.validity_ms:,} ms left" if attempt.held else "not held"
+    """'3 of 5, 9.89 s left: 210 µs, 180 µs, 190 µs, no, no'."""
+    times = ", ".join(duration(g.us) if g.granted else "no" for g in attempt.grants)
+    left = f"{span(attempt.validity_ms)} left" if attempt.held else "not held"
     return f"{_granted(attempt)}, {left}: {times}"
 
 
@@ -311,7 +312,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="lose-servers",
         title="Lose servers",
         hypothesis="A lock on one server is gone with it. Redlock on five goes on "
-        "without two, and refuses without three. Dashes did not grant it.",
+        "without two, and refuses without three.",
         controls=(),
         run=run_lose,
         replayed=True,

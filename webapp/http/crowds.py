@@ -39,7 +39,7 @@ def run(form: Mapping[str, str]) -> Asked:
     crowd = Crowd(_method(form.get("method", "none")), _count(form))
     names = list(TITLES) if form.get("all") else [crowd.method]
     try:
-        with lab.bench_for(keys.LAB) as bench:
+        with lab.bench_for(keys.LAB, "Readers at once") as bench:
             runs = stampede_lab.run(bench, names, readers=crowd.count)
     except LabBusy as error:
         raise Problem(

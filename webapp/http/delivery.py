@@ -87,11 +87,11 @@ def page(template: str, *, recordings: Iterable[Recording] = (), **context: Any)
 
 def problem(**context: Any) -> str:
     """What went wrong, for a person; what was asked of Redis is on the tape, too."""
-    if is_htmx():
-        return fragment("_error.html", **context)
     for own in g.get("delivered", ()):
         if own.failed:
-            own.housekeeping = False  # it is why this page is here
+            own.housekeeping = False  # it is why this answer is one
+    if is_htmx():
+        return fragment("_error.html", **context)
     return _whole("error.html", (), context)
 
 
@@ -148,8 +148,13 @@ def beside(cause: str, *, housekeeping: bool = False) -> Iterator[None]:
         return
     with aside(cause) as own:
         own.housekeeping = housekeeping
-        g.setdefault("delivered", []).append(own)
+        deliver([own])
         yield
+
+
+def deliver(recordings: Iterable[Recording]) -> None:
+    """Have the answer bring these receipts, too, whatever it is."""
+    g.setdefault("delivered", []).extend(recordings)
 
 
 def own_receipt() -> tape.Receipt | None:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, request
-from redis.exceptions import RedisError
+from flask import Flask, Response, current_app, request
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as WSGIResponse
 
+from webapp.connection.budget import BudgetSpent
+from webapp.connection.roles import Clients
 from webapp.experiments import BadControl
 from webapp.http import delivery
 from webapp.shop.flights import DatabaseBusy
@@ -118,10 +120,23 @@ def redis_away(error: RedisError) -> Response:
         Problem(
             503,
             "Redis does not answer",
-            f"{error}",
+            away(error),
             retry_after_s=RETRY_AFTER_S,
         )
     )
+
+
+def away(error: RedisError) -> str:
+    """What failed, for visitors: they know servers by their roles, not by addresses."""
+    if isinstance(error, BudgetSpent):
+        return "The request's time for Redis calls is used up."
+    if not isinstance(error, ConnectionError | TimeoutError):
+        return str(error)
+    clients: Clients = current_app.extensions["clients"]
+    down = [role for role, breaker in clients.breakers.items() if breaker.is_open]
+    if len(down) == 1:
+        return f"The {down[0]} server is down."
+    return "Both servers are down." if down else "A server did not answer in time."
 
 
 def _bad_control(error: BadControl) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask
 
+from webapp.experiments import span
 from webapp.http import tape
 
 _UNKNOWN = "\u2013"
@@ -58,6 +59,14 @@ def size(count: int | None, unit: str | None = None) -> str:
 def price(cents: int) -> str:
     """4850 -> '€ 48.50'."""
     return f"€{_SPACE}{cents // 100:,}.{cents % 100:02}"
+
+
+def reading(value: int, unit: str = "") -> str:
+    """What a fader stands at: (4000, 'ms') -> '4 s', (50, '€') -> '€ 50'."""
+    if unit == "ms":
+        return span(value)
+    parts = ("€", f"{value:,}") if unit == "€" else (f"{value:,}", unit)
+    return _SPACE.join(filter(None, parts))
 
 
 def percent(share: float | None) -> str:
@@ -165,6 +174,8 @@ def init_app(app: Flask) -> None:
         microseconds=microseconds,
         percent=percent,
         price=price,
+        reading=reading,
+        span=span,
         thousands=thousands,
         total=total,
         until=until,

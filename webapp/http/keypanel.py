@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from webapp import keys
 from webapp.admin import keyspace
-from webapp.http import delivery
+from webapp.http import delivery, errors
 
 _BADGES = {"list": "LIST", "set": "SET", "zset": "ZSET", "hash": "HASH"} | {
     "string": "STR",
@@ -30,13 +30,13 @@ class KeyRow(msgspec.Struct):
     node: str
 
 
-def show(find: Callable[[], Sequence[KeyRow]], *, role: str = "durable") -> str:
-    """The panel with the rows found, or that the server of this role is away."""
+def show(find: Callable[[], Sequence[KeyRow]]) -> str:
+    """The panel with the rows found, or why there are none."""
     delivery.housekeeping()
     try:
         found = find()
     except RedisError as error:
-        return delivery.fragment("_keys.html", keys=None, error=str(error), role=role)
+        return delivery.fragment("_keys.html", keys=None, error=errors.away(error))
     return delivery.fragment("_keys.html", keys=found)
 
 

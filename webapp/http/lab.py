@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flask import current_app, request
+from redis.exceptions import RedisError
 
 from webapp.connection import budget, recorder
 from webapp.connection.roles import Clients
@@ -49,7 +50,7 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
     if experiment is None:
         raise Problem(404, "No such experiment", "There is no such Break it card.")
     controls = experiment.parse(request.form)
-    with bench_for(family) as bench:
+    with bench_for(family, experiment.title) as bench:
         outcome = experiment.run(bench, **controls)
     delivery.verdict(outcome.tone, outcome.verdict)
     name_on_the_tape(experiment.title, replayed=bool(outcome.recordings))
@@ -57,10 +58,20 @@ def run(experiments: Sequence[Experiment], name: str, family: Family) -> Ran:
 
 
 @contextmanager
-def bench_for(family: Family) -> Iterator[Bench]:
-    """What a run may use, on the server of that family, and how long it may take."""
-    with budget.limited_to(_RUN_DEADLINE_S):
-        yield _bench(family)
+def bench_for(family: Family, title: str) -> Iterator[Bench]:
+    """What a run may use, on the server of that family, and how long it may take.
+
+    What a run has said until Redis failed it is on the tape, too.
+    """
+    bench = _bench(family)
+    try:
+        with budget.limited_to(_RUN_DEADLINE_S):
+            yield bench
+    except RedisError:
+        delivery.verdict("no", "failed")
+        name_on_the_tape(title, replayed=False)
+        delivery.deliver(bench.recordings)
+        raise
 
 
 def _bench(family: Family) -> Bench:

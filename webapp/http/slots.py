@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from webapp import keys
 from webapp.connection.roles import Clients, pools_of
+from webapp.http import errors
 
 SLOTS = 16_384
 _LOOKED_AT = 1000  # keys of each server
@@ -61,7 +62,7 @@ def of_keys(clients: Clients, namespace: str) -> Found:
             is_all = is_all and reply[0] == 0
             names.update(reply[1])
     except RedisError as error:
-        return Found([], 0, is_all=False, trouble=str(error))
+        return Found([], 0, is_all=False, trouble=errors.away(error))
     return Found(_rows(namespace, names), len(names), is_all)
 
 

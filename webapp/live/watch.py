@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
 
@@ -17,13 +18,21 @@ log = logging.getLogger(__name__)
 class Watch:
     """Who looks at it, and the thread that looks for them while there is somebody.
 
-    `look` answers a fragment for htmx, and runs in that thread, with neither an app
-    context nor a request.
+    `look` answers a fragment for htmx; while Redis is away `stale` does, from the time
+    of the last look. Both run in that thread, with neither app context nor request.
     """
 
-    def __init__(self, topic: str, look: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        topic: str,
+        look: Callable[[], str],
+        stale: Callable[[datetime | None], str],
+    ) -> None:
         self.topic = topic
         self._look = look
+        self._stale = stale
+        self._looked_at: datetime | None = None
+        self._told = ""
         self._lock = threading.Lock()
         self._outboxes: set[Outbox] = set()
         self._running = False
@@ -32,8 +41,9 @@ class Watch:
     def admit(self, outbox: Outbox) -> None:
         with self._lock:
             self._outboxes.add(outbox)
+            self._told = ""
             if not self._running:
-                self._running = True
+                self._running, self._looked_at = True, None
                 run = threading.Thread(target=self._run, name=self.topic, daemon=True)
                 run.start()
 
@@ -42,13 +52,11 @@ class Watch:
             self._outboxes.discard(outbox)
 
     def _run(self) -> None:
-        last = ""
         while self._is_wanted():
             began = time.monotonic()
             html = self._try()
-            if html and html != last:
+            if html and html != self._told:
                 self._tell(html)
-                last = html
             time.sleep(max(_EVERY_S - (time.monotonic() - began), _EVERY_S / 5))
 
     def _is_wanted(self) -> bool:
@@ -57,11 +65,11 @@ class Watch:
             return self._running
 
     def _try(self) -> str:
-        """Nothing new while Redis is away: the status bar says that it is."""
         try:
             html = self._look()
+            self._looked_at = datetime.now(UTC)
         except RedisError:
-            return ""
+            html = self._stale(self._looked_at)
         except Exception as error:  # the next look may be better
             if repr(error) != self._trouble:
                 log.exception("%s cannot be shown", self.topic)
@@ -72,5 +80,6 @@ class Watch:
     def _tell(self, html: str) -> None:
         ready = frame(Message(topic=self.topic, id=str(time.time_ns()), html=html))
         with self._lock:
+            self._told = html
             for outbox in self._outboxes:
                 outbox.put(ready)

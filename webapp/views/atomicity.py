@@ -63,7 +63,7 @@ def start_again() -> Response:
 def run_race() -> Response:
     """Many clients at one balance, in all four ways."""
     clients = contention.CLIENTS.parse(request.form.get("clients", ""))
-    with lab.bench_for(keys.ATOMICITY_LAB) as bench:
+    with lab.bench_for(keys.ATOMICITY_LAB, "Race") as bench:
         race = contention.run(bench, clients=clients)
     lab.name_on_the_tape("Race", replayed=True)
     wrong = sum(not way.is_right for way in race.ways)

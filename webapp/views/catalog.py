@@ -17,6 +17,7 @@ from webapp.http import (
     crowds,
     delivery,
     edits,
+    errors,
     ids,
     keypanel,
     lab,
@@ -181,7 +182,7 @@ def show_keys() -> str:
         rows = keypanel.rows(catalog().cache, names)
         rows += keypanel.rows(catalog().tags, [tag.key]) if tag else []
     except RedisError as error:
-        return delivery.fragment("_keys.html", keys=None, error=str(error))
+        return delivery.fragment("_keys.html", keys=None, error=errors.away(error))
     by_name = {row.name: row for row in rows}
     pills = [
         _pill(n, by_name.get(e.value)) for n, e in zip(numbers, entries, strict=True)

@@ -12,7 +12,7 @@ from webapp import keys, words
 from webapp.connection.roles import Clients
 from webapp.experiments import cut_line
 from webapp.experiments.pub_sub import EXPERIMENTS
-from webapp.http import delivery, keypanel, lab, metrics, sources
+from webapp.http import delivery, errors, keypanel, lab, metrics, sources
 from webapp.live import feed
 from webapp.live.feed import PATTERN, Event
 
@@ -50,7 +50,7 @@ def publish() -> Response:
 def cut() -> Response:
     """The same messages by pub/sub and by a stream, while a line is cut."""
     away = cut_line.AWAY.parse(request.form.get("away", ""))
-    with lab.bench_for(keys.FEED_LAB) as bench:
+    with lab.bench_for(keys.FEED_LAB, "Cut the line") as bench:
         done = cut_line.run(bench, away=away)
     lab.name_on_the_tape("Cut the line", replayed=True)
     lost = done.lost("Pub/sub")
@@ -78,8 +78,7 @@ def show_keys() -> str:
         return delivery.fragment(
             "feed/_keys.html",
             keys=None,
-            error=str(error),
-            role="durable",
+            error=errors.away(error),
             most=PATTERN.longest,
         )
     return delivery.fragment(

@@ -19,7 +19,17 @@ from webapp import keys, words
 from webapp.experiments import limits_lab
 from webapp.experiments.limits_lab import LIMITS, SHAPES, WINDOWS_MS, BadRun, Run
 from webapp.experiments.rate_limiter import EXPERIMENTS
-from webapp.http import delivery, ids, keypanel, lab, lanes, limiter, metrics, sources
+from webapp.http import (
+    delivery,
+    errors,
+    ids,
+    keypanel,
+    lab,
+    lanes,
+    limiter,
+    metrics,
+    sources,
+)
 from webapp.http.errors import Problem
 from webapp.patterns.rate_limiter import fixed_window, sliding_window_log
 
@@ -118,7 +128,7 @@ def _drawn(run: Run | None) -> dict[str, Any]:
     try:
         answers = limits_lab.answers(_client(), _namespace(), run)
     except RedisError as error:
-        return {"run": run, "picture": None, "failed": str(error)}
+        return {"run": run, "picture": None, "failed": errors.away(error)}
     picture = lanes.picture(run, answers) if answers else None
     return {"run": run, "picture": picture, "failed": None}
 

@@ -10,7 +10,7 @@ from webapp import keys, reference
 from webapp.admin import keyspace
 from webapp.admin.keyspace import KeyState
 from webapp.connection.roles import Clients
-from webapp.http import delivery
+from webapp.http import delivery, errors
 from webapp.live import vitals
 from webapp.settings import Settings
 
@@ -29,18 +29,19 @@ def show() -> str:
     try:
         _look(current_app.extensions["clients"], settings.namespace, found)
     except RedisError as error:
-        trouble = str(error)
+        trouble = errors.away(error)
     servers = vitals.now(settings).servers
     accepted = next((s.policies for s in servers if s.role == "cache"), [])
     policies: dict[str | None, list[str]] = {}
     for server in servers:
         policies.setdefault(server.maxmemory_policy, []).append(server.role)
+    missing = "none now" if found.is_all else f"none in {_PAGE * _PAGES:,} keys"
     return delivery.page(
         "reference/show.html",
         tables=reference,
         namespace=settings.namespace,
         live=found.live,
-        missing="none now" if found.is_all else f"none in {_PAGE * _PAGES:,} keys",
+        missing="not known" if trouble else missing,
         trouble=trouble,
         accepted=accepted,
         policies=policies,

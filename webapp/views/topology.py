@@ -53,7 +53,7 @@ def act() -> Response:
         raise Problem(400, "No such way", f"how: one of {ways}.")
     if (recording := recorder.current()) is not None:
         recording.cause = f"Fail over: {how}"
-    with lab.bench_for(keys.TOPOLOGY_LAB) as bench:
+    with lab.bench_for(keys.TOPOLOGY_LAB, "Fail over") as bench:
         seen = fail_over(bench, trigger=lambda at: takeover.WAYS[how](own, at))
     healed = seen.healed_ms is not None
     delivery.verdict("ok" if healed else "no", "healed" if healed else "not yet")
