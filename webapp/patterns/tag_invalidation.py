@@ -32,10 +32,10 @@ that was there before it: it can run again. No command spans two slots.
 
 Limits: a Set that is lost with its server leaves its values to their TTL. That is why
 leases guard a load in flight, and no version of the tag: a lost lease means no store,
-a lost version would mean a guess. An invalidation that dies between its last two
-steps may leave values that were loaded while it ran outside of the tag, until their
-TTL. Redis down: reads fail open, also where only the tag's server is away: nothing is
-kept then. `invalidate` raises.
+a lost version would mean a guess. Between the last two steps of an invalidation, a
+value that is stored just then is outside of the tag: another invalidation passes it by,
+and if this one dies there, it stays until its TTL. Redis down: reads fail open, also
+where only the tag's server is away: nothing is kept then. `invalidate` raises.
 
 Source: https://redis.io/docs/latest/develop/use-cases/ and "Scaling Memcache at
 Facebook", NSDI 2013, section 3.2.1 (leases).
