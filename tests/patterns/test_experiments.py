@@ -118,7 +118,9 @@ ROOMS = {
     "stampede": Room(
         stampede.EXPERIMENTS,
         (keys.LAB, keys.LAB_WAKE),
-        frozenset({"stampede", "distributed_lock", "priced"}),
+        frozenset(
+            {"stampede", "locked_flight", "_copies", "distributed_lock", "priced"}
+        ),
     ),
     "streams": Room(
         streams.EXPERIMENTS,
