@@ -9,7 +9,7 @@
 -- ARGV[3]  keep_ms   ms that the last number is kept
 -- ARGV[4]  woken     1 for one who was woken: it wakes the next
 --
--- Returns  the value; or {1, number, now in ms}: load it; or {0, number, ms left}: another does
+-- Returns  the value; or {1, number, now in ms}: load it; or {0, token, ms left}: another does
 -- Atomic   look and lock are one step; nobody loads what was stored in between
 -- Source   https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/
 
@@ -26,7 +26,7 @@ if cached then
   return cached
 end
 if not redis.call('SET', lock, token, 'NX', 'PX', ttl_ms) then
-  return {0, tonumber(redis.call('GET', fence) or 0), redis.call('PTTL', lock)}
+  return {0, redis.call('GET', lock), redis.call('PTTL', lock)}
 end
 redis.call('DEL', wake)
 

@@ -319,6 +319,17 @@ def test_who_asks_after_a_write_is_not_told_what_was_read_before_it(
         assert second.result(20) == Read(b"new", "hit")
 
 
+def test_leases_are_told_apart_that_minted_no_number(
+    redis_client: redis.Redis,
+) -> None:
+    """As cache-aside takes them, under the same key."""
+    seen = []
+    for token in ("one", "another"):
+        redis_client.set(ENTRY.lock.lock, token, px=9_000)
+        seen.append(PATIENT._look(redis_client, ENTRY))
+    assert [taken.token for taken in seen] == [b"one", b"another"]  # type: ignore[union-attr]
+
+
 def test_who_waits_with_another_is_not_told_of_an_error_of_the_load(
     server_client: redis.Redis,
 ) -> None:

@@ -59,7 +59,7 @@ _keeper = Keeper()
 class _Taken:
     """Another loads: what there is instead of a value or a lease."""
 
-    fence: int  # the number of its lease
+    token: bytes  # of its lease, or of a cache-aside reader's
     left_ms: int  # until it ends; -1: never
 
 
@@ -95,7 +95,7 @@ class LockedFlight:
         nobody is told what was read before a write that they asked after.
         """
         found, own = self._flights.share(
-            (entry.value, taken.fence),
+            (entry.value, taken.token),
             lambda: self._listen(client, entry, taken, until),
             wait_s=max(0, until - time.monotonic()),
         )
@@ -107,7 +107,7 @@ class LockedFlight:
         self, client: redis.Redis, entry: Entry, taken: _Taken, until: float
     ) -> bytes | Lease | _Taken:
         found: bytes | Lease | _Taken = taken
-        while isinstance(found, _Taken) and found.fence == taken.fence:
+        while isinstance(found, _Taken) and found.token == taken.token:
             left_ms = (until - time.monotonic()) * 1000
             if left_ms <= 0:
                 break
@@ -147,8 +147,10 @@ class LockedFlight:
         )
         if isinstance(reply, bytes):
             return reply
-        is_ours, fence, ms = (int(part) for part in reply)
-        return Lease(token, fence, taken_ms=ms) if is_ours else _Taken(fence, ms)
+        is_ours, what, ms = reply
+        if is_ours:
+            return Lease(token, int(what), taken_ms=int(ms))
+        return _Taken(what, int(ms))
 
     def _store(
         self, client: redis.Redis, entry: Entry, lease: Lease, payload: bytes
