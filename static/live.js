@@ -3,7 +3,7 @@
   "use strict";
   const EVERY_MS = 250; // at most four patches a second
   const MOST_PENDING = 200;
-  const STATES = new Set(["vitals", "streams"]);
+  const STATES = new Set(["vitals", "streams", "locks"]);
   const STALE_MS = 5000;
   const FIRST_WAIT_MS = 500;
   const LONGEST_WAIT_MS = 10000;

@@ -4,6 +4,8 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import redis
     from flask import Flask
 
@@ -37,6 +39,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         errors,
         events,
         guard,
+        holders,
         jinja,
         limiter,
         metrics,
@@ -105,7 +108,12 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
     shop = Catalog(open_database(settings.database_url), clients, settings.namespace)
     orders = Orders(clients.durable, settings.namespace)
     flow = Flow(settings, orders)
+    nightly = Nightly(clients.durable, shop.engine, settings.namespace)
     live = app.jinja_env.get_template  # outside any request: no context processors
+
+    def stale(topic: str, at: "datetime | None") -> str:
+        return live("_stale.html").render(topic=topic, at=at, stale=True)
+
     hub = Hub(
         settings,
         render=lambda now: live("_live.html").render(vitals=now, pages=PAGES),
@@ -116,8 +124,15 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
             Watch(
                 "streams",
                 look=lambda: live("streams/_frame.html").render(flow.frame()),
-                stale=lambda at: live("streams/_stale.html").render(stale=True, at=at),
-            )
+                stale=stale,
+            ),
+            Watch(
+                "locks",
+                look=lambda: live("locks/_lanes.html").render(
+                    picture=holders.picture(nightly.journal()), oob=True
+                ),
+                stale=stale,
+            ),
         ],
     )
     app.extensions.update(settings=settings, clients=clients, catalog=shop, hub=hub)
@@ -135,9 +150,7 @@ def create_app(settings: "Settings", *, clients: "Clients | None" = None) -> "Fl
         settings.namespace,
         demo=settings.demo,
     )
-    app.extensions["nightly"] = Nightly(
-        clients.durable, shop.engine, settings.namespace
-    )
+    app.extensions["nightly"] = nightly
 
     app.session_interface = Sessions(clients.durable, settings.namespace)
     errors.init_app(app)

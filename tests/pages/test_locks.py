@@ -1,6 +1,7 @@
 """The locks page on fakeredis: two workers, their leases, numbers and late writes."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from flask.testing import FlaskClient
 
 from webapp.experiments.distributed_lock import EXPERIMENTS
 from webapp.http import holders
+from webapp.live.hub import Hub
+from webapp.live.outbox import Outbox
 from webapp.shop.nightly import Entry, Journal, Nightly
 
 HTMX = {"HX-Request": "true"}
@@ -201,12 +204,40 @@ def test_what_is_older_than_half_a_minute_is_not_drawn() -> None:
     assert (a.blocks, a.marks) == ([], [])
 
 
-def test_a_picture_that_stands_still_is_not_asked_for_again(
-    client: FlaskClient, workers: Workers
+@pytest.fixture
+def watched(app: Flask) -> Iterator[Outbox]:
+    """What a browser with the page open is sent about the lanes."""
+    hub: Hub = app.extensions["hub"]
+    outbox = hub.admit({"locks"})
+    assert outbox
+    yield outbox
+    hub.leave(outbox)
+
+
+def frame_with(text: str, watched: Outbox) -> str:
+    """The first of the next ten that has it; they come twice a second."""
+    for _ in range(10):
+        frame = (watched.get(timeout_s=10) or b"").decode(errors="replace")
+        if text in frame:
+            return frame
+    raise AssertionError(f"no frame has {text!r}")
+
+
+def test_what_another_browser_does_is_on_the_lanes_by_itself(
+    watched: Outbox, workers: Workers
 ) -> None:
-    assert "every 2s" not in client.get("/locks/lanes").text
+    assert "holds it" not in frame_with("idle", watched)
     workers.do("A:take")
-    assert "every 2s" in client.get("/locks/lanes").text
+    frame_with("holds it", watched)
+
+
+def test_while_redis_is_away_the_lanes_say_as_of_when_they_are(
+    watched: Outbox, workers: Workers, request: pytest.FixtureRequest
+) -> None:
+    workers.do("A:take")
+    frame_with("holds it", watched)
+    request.getfixturevalue("redis_down")
+    assert "holds it" not in frame_with("<b>As of ", watched)
 
 
 # The page

@@ -61,15 +61,12 @@ class Said:
 class Picture:
     lanes: list[Lane]
     said: list[Said]  # the newest first
-    moves: bool  # whether a moment later it looks different
 
 
 def picture(journal: Journal) -> Picture:
-    newest = journal.entries[-1].at_ms if journal.entries else 0
     return Picture(
         lanes=[_lane(worker, journal) for worker in WORKERS],
         said=[said(entry) for entry in reversed(journal.entries[-SHOWN:])],
-        moves=journal.now_ms - newest < SPAN_MS,
     )
 
 

@@ -18,7 +18,7 @@ from webapp.live.vitals import VitalsNow
 from webapp.live.watch import Watch
 from webapp.settings import Settings
 
-TOPICS = frozenset({"vitals", "feed", "streams"})
+TOPICS = frozenset({"vitals", "feed", "streams", "locks"})
 
 _POLL_S = 0.25
 

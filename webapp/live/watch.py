@@ -18,15 +18,16 @@ log = logging.getLogger(__name__)
 class Watch:
     """Who looks at it, and the thread that looks for them while there is somebody.
 
-    `look` answers a fragment for htmx; while Redis is away `stale` does, from the time
-    of the last look. Both run in that thread, with neither app context nor request.
+    `look` answers a fragment for htmx; while Redis is away `stale` does, from the topic
+    and the time of the last look. Both run in that thread, with neither app context nor
+    request.
     """
 
     def __init__(
         self,
         topic: str,
         look: Callable[[], str],
-        stale: Callable[[datetime | None], str],
+        stale: Callable[[str, datetime | None], str],
     ) -> None:
         self.topic = topic
         self._look = look
@@ -69,7 +70,7 @@ class Watch:
             html = self._look()
             self._looked_at = datetime.now(UTC)
         except RedisError:
-            html = self._stale(self._looked_at)
+            html = self._stale(self.topic, self._looked_at)
         except Exception as error:  # the next look may be better
             if repr(error) != self._trouble:
                 log.exception("%s cannot be shown", self.topic)

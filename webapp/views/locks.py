@@ -51,14 +51,6 @@ def act() -> Response:
     return _respond(leases | {worker: done.lease}, said=said)
 
 
-@bp.get("/lanes")
-def show_lanes() -> str:
-    """The last minute, and who holds the lock now."""
-    delivery.housekeeping()
-    picture = holders.picture(_nightly().journal())
-    return delivery.fragment("locks/_lanes.html", picture=picture)
-
-
 @bp.get("/keys")
 def show_keys() -> str:
     """The lock with its number and its wake-ups."""
