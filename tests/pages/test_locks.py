@@ -193,6 +193,15 @@ def test_a_lease_whose_key_was_deleted_ends_with_the_next_one() -> None:
     assert (a.state, b.state) == ("lease ended", "holds it, 4 s left")
 
 
+@pytest.mark.parametrize(("wrote_ms", "number"), [(41_000, ""), (49_000, "…000000007")])
+def test_a_mark_does_not_cross_the_number_of_its_lease(
+    wrote_ms: int, number: str
+) -> None:
+    took = Entry(40_000, "A", "took", 7, left_ms=10_000)
+    [a, _] = lanes(took, Entry(wrote_ms, "A", "wrote", 7), now_ms=52_000)
+    assert [block.number for block in a.blocks] == [number]
+
+
 def test_a_late_write_is_a_cross_with_its_number() -> None:
     [a, _] = lanes(Entry(55_000, "A", "refused", 7), now_ms=70_000)
     assert a.marks == [holders.Mark(180, "no", "…000000007")]

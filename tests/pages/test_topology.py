@@ -165,7 +165,7 @@ def test_what_a_killed_server_keeps_is_what_it_was_told_to_keep(
     kept = dict(
         re.findall(r"<span>([\w ]+), kept</span>.*?<b[^>]*>([\d,]+)</b>", part, re.S)
     )
-    assert kept["none"] == "0"
+    assert kept["No persistence"] == "0"
     assert kept["RDB"] == "1,000"
     assert kept["AOF always"] == "2,000"
 

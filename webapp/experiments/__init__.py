@@ -298,6 +298,11 @@ def span(ms: int) -> str:
     return f"{ms}{_SPACE}ms" if ms < 1_000 else f"{ms / 1_000:.3g}{_SPACE}s"
 
 
+def percent(share: float) -> str:
+    """0.436 -> '43.6 %'."""
+    return f"{share * 100:.1f}{_SPACE}%"
+
+
 def price(cents: int) -> str:
     """4850 -> '€ 48.50'."""
     return f"€{_SPACE}{cents // 100:,}.{cents % 100:02}"

@@ -9,6 +9,7 @@ from webapp.experiments import (
     Outcome,
     Row,
     compare,
+    percent,
     priced,
     running,
 )
@@ -110,25 +111,25 @@ def run_overfull(bench: Bench, *, times: int, asked: int) -> Outcome:
                 size = planned.build(bench.client, key, ids=_existing(ids_count))
                 passed = sum(map(bool, planned.has_each(bench.client, key, unknown)))
             measured.append(passed / asked)
-            own.verdict = "ok" if factor == 1 else "no", f"{passed / asked:.1%} pass"
+            own.verdict = "ok" if factor == 1 else "no", f"{percent(passed / asked)} pass"
     within, beyond = measured
     longest = max(_PLANNED, *measured)
     return Outcome(
         rows=[
-            Row("Planned to pass", f"{_PLANNED:.1%}", "ok", _PLANNED / longest),
-            Row(f"{_IDS:,} ids, measured", f"{within:.1%}", "ok", within / longest),
+            Row("Planned to pass", percent(_PLANNED), "ok", _PLANNED / longest),
+            Row(f"{_IDS:,} ids, measured", percent(within), "ok", within / longest),
             Row(
                 f"{_IDS * times:,} ids, measured",
-                f"{beyond:.1%}",
+                percent(beyond),
                 "no",
                 beyond / longest,
             ),
             Row("Bytes of either", f"{size:,}", "ok"),
         ],
-        summary=f"{within:.1%} of {asked:,} unknown ids pass as planned, {beyond:.1%} "
-        f"with {times} times the ids in the same {size:,} bytes.",
+        summary=f"{percent(within)} of {asked:,} unknown ids pass as planned, "
+        f"{percent(beyond)} with {times} times the ids in the same {size:,} bytes.",
         tone="no" if beyond > 2 * _PLANNED else "ok",
-        verdict=f"{beyond:.1%} pass",
+        verdict=f"{percent(beyond)} pass",
         recordings=run.recordings,
     )
 

@@ -46,7 +46,7 @@ class Mode:
 
 
 MODES = (
-    Mode("none", ('save ""', "appendonly no")),
+    Mode("No persistence", ('save ""', "appendonly no")),
     Mode("RDB", ('save ""', "appendonly no"), snapshot=True),
     Mode("AOF everysec", ('save ""', "appendonly yes", "appendfsync everysec")),
     Mode("AOF always", ('save ""', "appendonly yes", "appendfsync always")),
@@ -68,14 +68,15 @@ def run_kill(bench: Bench, *, writes: int) -> Outcome:
         found = [_kept(run, mode, names) for mode in MODES]
     slowest = max(one.trip_us for one in found)
     lost = {one.mode.name: writes - one.kept for one in found}
+    gone = lost["No persistence"]
     return Outcome(
         rows=[row for one in found for row in _rows(one, writes, slowest)],
-        summary=f"Gone after kill -9: {lost['none']:,} without persistence, "
+        summary=f"Gone after kill -9: {gone:,} without persistence, "
         f"{lost['RDB']:,} with a snapshot halfway, {lost['AOF everysec']:,} with "
         f"everysec, {lost['AOF always']:,} with always. A power cut may take "
         "everysec's last second as well.",
-        tone="no" if lost["none"] else "ok",
-        verdict=f"{lost['none']:,} gone",
+        tone="no" if gone else "ok",
+        verdict=f"{gone:,} gone",
         recordings=run.recordings,
     )
 
@@ -94,7 +95,7 @@ def _rows(one: Kept, writes: int, slowest_us: int) -> list[Row]:
 
 
 def _kept(run: Run, mode: Mode, names: Sequence[str]) -> Kept:
-    with _server(mode) as server, run.recording(f"Write, {mode.name}") as own:
+    with _server(mode) as server, run.recording(f"{mode.name}: write") as own:
         with _client(server) as client:
             half = len(names) // 2
             trips = _write(client, names[:half])

@@ -260,12 +260,8 @@ def run_missing_row(bench: Bench, *, readers: int) -> Outcome:
             load,
         )
     sides, loads = ("rows only", "missing ones, too"), (queued.loads, kept.loads)
-    waits = queued.longest_us, kept.longest_us
     return Outcome(
-        rows=[
-            *compare("Loads", sides, loads, most=readers),
-            *compare("Longest wait", sides, waits, shown=duration),
-        ],
+        rows=compare("Loads", sides, loads, most=readers),
         summary=f"{readers} readers of a row that does not exist: {loads[0]} loads, "
         f"one after the other. With a kept null: {loads[1]}.",
         tone="no" if loads[0] > loads[1] else "ok",

@@ -85,13 +85,14 @@ def _lane(worker: str, journal: Journal) -> Lane:
     entries = [entry for entry in journal.entries if entry.worker == worker]
     leases = [_until_next(lease, journal) for lease in _leases(entries)]
     lane = Lane(worker, *_state(leases, entries, journal.now_ms))
+    lane.marks = _marks(entries, journal.now_ms)
     for began_ms, end_ms, fence in leases:
         left = _x(began_ms, journal.now_ms)
         width = _x(min(end_ms, journal.now_ms), journal.now_ms) - left
         if width > 0:
-            number = short(fence) if width > _LABEL else ""
+            crossed = any(0 < mark.x - left < _LABEL for mark in lane.marks)
+            number = short(fence) if width > _LABEL and not crossed else ""
             lane.blocks.append(Block(left, round(width, 1), number))
-    lane.marks = _marks(entries, journal.now_ms)
     return lane
 
 
