@@ -13,7 +13,7 @@ from webapp import keys
 from webapp.connection.roles import Clients, pools_of
 from webapp.experiments.topology import EXPERIMENTS
 from webapp.http import pools
-from webapp.live.nodes import Node, NodeMap
+from webapp.live.nodes import Node, NodeMap, one_primary
 from webapp.live.vitals import VitalsNow
 
 HTMX = {"HX-Request": "true"}
@@ -36,6 +36,19 @@ def test_after_a_failover_the_strip_tells_who_serves(app: Flask) -> None:
     assert 'hx-swap-oob="outerMorph"' in served
     assert "a:2" in served
     assert "a:1" not in served
+
+
+@pytest.mark.parametrize(
+    ("named_is_up", "roles"),
+    [(True, ["primary", "replica"]), (False, ["primary", "primary"])],
+)
+def test_a_killed_primary_that_is_back_is_none_beside_its_successor(
+    named_is_up: bool, roles: list[str]
+) -> None:
+    """Unless that one is away: then the other may be the next."""
+    named = Node(address="a:1", role="primary", up=named_is_up)
+    other = Node(address="a:2", role="primary", up=True)
+    assert [node.role for node in one_primary([named, other], named="a:1")] == roles
 
 
 def test_each_pool_is_drawn_with_its_limit(app: Flask, client: FlaskClient) -> None:

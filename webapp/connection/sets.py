@@ -229,10 +229,12 @@ class SentinelSet(LocalSet):
 
 
 def _watching(primary: int) -> tuple[str, ...]:
+    # Sentinels ping once a second. With no more patience than that, the first ping of
+    # a new primary may count as missed, and the next failover follows at once.
     quorum = SENTINELS // 2 + 1
     return (
         f"sentinel monitor {SERVICE} {HOST} {primary} {quorum}",
-        f"sentinel down-after-milliseconds {SERVICE} 1000",
+        f"sentinel down-after-milliseconds {SERVICE} 1500",
         f"sentinel failover-timeout {SERVICE} 3000",
         f"sentinel parallel-syncs {SERVICE} 1",
     )

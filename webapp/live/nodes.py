@@ -37,9 +37,6 @@ class NodeMap(msgspec.Struct, frozen=True, kw_only=True):
     roles: list[str]  # that it serves
     nodes: list[Node]
 
-    def having(self, role: str) -> list[Node]:
-        return [node for node in self.nodes if node.role == role]
-
 
 def mappers(urls: Mapping[Any, str]) -> list["Mapper"]:
     """One for each set behind the URLs of the roles."""
@@ -63,6 +60,8 @@ class Mapper:
         told = self._of_cluster() if self._at.kind == "cluster" else self._of_set()
         self._known |= {_split(node.address): node for node in told}
         seen = [self._asked(node) for node in self._known.values()]
+        if self._at.kind == "sentinel" and told:
+            seen = one_primary(seen, named=told[0].address)
         return NodeMap(kind=self._at.kind, roles=self._roles, nodes=_ordered(seen))
 
     def _of_set(self) -> list[Node]:
@@ -116,6 +115,22 @@ class Mapper:
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
         )
+
+
+def one_primary(nodes: Sequence[Node], *, named: str) -> list[Node]:
+    """As clients take them: beside a primary that sentinels name there is no other.
+
+    One that was killed and is back takes itself for one until they have told it.
+    """
+    reigns = any(n.address == named and n.role == "primary" and n.up for n in nodes)
+    if not reigns:
+        return list(nodes)
+    return [
+        msgspec.structs.replace(node, role="replica")
+        if node.role == "primary" and node.address != named
+        else node
+        for node in nodes
+    ]
 
 
 def _told_by_sentinel(client: redis.Redis, at: SetUrl) -> list[Node]:
