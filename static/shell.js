@@ -171,6 +171,10 @@
     if (tab || (act && actor.matches("a"))) event.preventDefault();
     if (!event.target.closest('#rail, [data-act="menu"]')) menu(false);
   });
+  document.addEventListener("submit", (event) => {
+    const pressed = event.submitter ?? event.target.querySelector("[type=submit]");
+    for (const button of event.target.elements) button.classList.toggle("is-pressed", button === pressed);
+  }, true);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") menu(false);
     tabKey(event);

@@ -1,7 +1,5 @@
 """Locks as people use them: take, be told to wait, write, write late, Break it."""
 
-import re
-
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -45,6 +43,16 @@ def test_the_lanes_move_by_themselves(page: Page) -> None:
         other.goto("/locks")
         do(other, "A-take", says="Worker A took the lock.")
     expect(page.locator("#locks-lanes")).to_contain_text("Worker A took the lock")
+
+
+def test_the_pressed_button_shows_its_progress_and_no_other_does(page: Page) -> None:
+    page.goto("/locks")
+    page.route("**/locks/report", lambda _: None)  # never answered
+    page.locator("#do-B-take").click()
+    expect(page.locator("#locks form.htmx-request")).to_have_count(1)
+    dots = "button => getComputedStyle(button, '::after').content"
+    assert page.locator("#do-B-take").evaluate(dots) != "none"
+    assert page.locator("#do-A-take").evaluate(dots) == "none"
 
 
 def test_the_focus_stays_on_the_button(page: Page) -> None:

@@ -111,7 +111,8 @@ def run_overfull(bench: Bench, *, times: int, asked: int) -> Outcome:
                 size = planned.build(bench.client, key, ids=_existing(ids_count))
                 passed = sum(map(bool, planned.has_each(bench.client, key, unknown)))
             measured.append(passed / asked)
-            own.verdict = "ok" if factor == 1 else "no", f"{percent(passed / asked)} pass"
+            tone = "ok" if factor == 1 else "no"
+            own.verdict = tone, f"{percent(passed / asked)} pass"
     within, beyond = measured
     longest = max(_PLANNED, *measured)
     return Outcome(
