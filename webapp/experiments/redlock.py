@@ -233,7 +233,7 @@ def run_restart(bench: Bench) -> Outcome:
         at_once, broken = _restart(bench, run, "Starts at once", start_at_once)
         later, fixed = _restart(bench, run, "Stays out for a lease", stay_out)
     return Outcome(
-        rows=compare("Holders at once", ("at once", "stays out"), (broken, fixed)),
+        rows=compare("Holders at once", ("back empty", "stays out"), (broken, fixed)),
         summary="A holds the lock on servers 1 to 3, and server 3 loses its memory. "
         f"If it starts at once {broken} hold the lock, if it stays out {fixed}.",
         tone="no" if broken > 1 else "ok",
