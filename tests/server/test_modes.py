@@ -1,11 +1,12 @@
 """The app on a Sentinel set and on a Cluster: the same answers, also in a failover."""
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -19,14 +20,17 @@ from redis.exceptions import RedisError
 
 from tests.conftest import ROOT, allow_silence, local_set, wait_until
 from tests.routes import safe
+from tests.server.test_failover import STREAM, hand_over, publish
 from webapp import create_app
 from webapp.connection import budget
 from webapp.connection.cluster import ClusterClient
 from webapp.connection.recorder import Recording, recording
 from webapp.connection.roles import breaker_of, pools_of, warm
 from webapp.connection.sets import SETS, LocalSet, Member
-from webapp.connection.urls import client_for
+from webapp.connection.urls import client_for, probe_client
+from webapp.live.feed import PATTERN, decode
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
+from webapp.patterns.pub_sub import Joined, Message
 from webapp.patterns.rate_limiter.sliding_window_log import SlidingWindowLog
 from webapp.settings import Settings, from_environ
 
@@ -252,6 +256,50 @@ def test_ten_primaries_are_killed_and_each_is_replaced_in_5_s(
     assert max(outage.seconds for outage in outages) <= _HEALS_S
 
 
+def test_a_listener_misses_nothing_that_nodes_did_not_pass_on(
+    servers: LocalSet, client: redis.Redis
+) -> None:
+    """H9: it stays at a node that no longer has the stream, and that was stopped."""
+    if not isinstance(client, ClusterClient):
+        return  # there who has the stream has its subscriptions too
+    node = primary_of(servers, client, STREAM)
+    with (
+        closing(probe_client(servers.url)) as own,
+        closing(PATTERN.listen(own, STREAM, decode=decode)) as listener,
+    ):
+        wait_until(lambda: isinstance(next(listener), Joined))
+        hand_over(servers, node)
+        wait_until(lambda: not leads(node))
+        told = [publish(client, 0)]
+        ids = [wait_until(lambda: next(listener)).id]
+        allow_silence(servers, ms=_SILENCE_MS)
+        with stopped(node):
+            until = time.monotonic() + 3 * _SILENCE_MS / 1000
+            while time.monotonic() < until:  # the others give its connections up
+                told.append(publish(client, 0))
+                time.sleep(0.005)
+        mend(servers)
+        told.append(publish(client, 0))
+        while ids[-1] != told[-1]:
+            heard = wait_until(lambda: next(listener))
+            ids += [heard.id] if isinstance(heard, Message) else []
+    assert ids == told
+
+
+@contextmanager
+def stopped(member: Member) -> Iterator[None]:
+    assert member.child is not None
+    member.child.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        member.child.send_signal(signal.SIGCONT)
+
+
+def leads(member: Member) -> bool:
+    return bool(member.ask("ROLE")[0] == b"master")
+
+
 @dataclass
 class Outage:
     """What a client saw that wrote one key after the other while a primary died."""
@@ -333,13 +381,18 @@ def mend(servers: LocalSet) -> None:
     allow_silence(servers, ms=_SILENCE_MS)
 
 
+# Their tests have sets of their own, or need no server.
+_WITHOUT_THE_SET = ("modes", "failover", "launcher", "live", "packaging")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", SETS)
-def test_every_test_of_pages_passes_on_a_set(kind: str) -> None:
-    """B6: all tests of pages and of the API, with real servers for the imitations."""
-    asked = ("tests/pages", "-q", "-m", "not slow", "--redis-set", kind)
-    command = [sys.executable, "-m", "pytest", *asked]
+def test_the_tests_of_pages_and_servers_pass_on_a_set(kind: str) -> None:
+    """B6: pages, the API, processes and workers, with a set for the imitations."""
+    asked = ["tests/pages", "tests/server", "-q", "-m", "not slow", "-n", "auto"]
+    asked += [f"--ignore=tests/server/test_{name}.py" for name in _WITHOUT_THE_SET]
+    command = [sys.executable, "-m", "pytest", *asked, "--redis-set", kind]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
