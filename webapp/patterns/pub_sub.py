@@ -255,9 +255,7 @@ def place(id: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _parsed(
-    told: bytes, decode: Callable[[bytes], T]
-) -> tuple[str, Message[T] | Bad]:
+def _parsed(told: bytes, decode: Callable[[bytes], T]) -> tuple[str, Message[T] | Bad]:
     """The id of the message before, and the message."""
     id, before, payload = (*told.split(b" ", 2), b"", b"")[:3]
     if not (_ID.fullmatch(id) and _ID.fullmatch(before)):
