@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis
 from flask import Flask
+from flask.testing import FlaskClient
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
@@ -25,13 +26,15 @@ from webapp import create_app
 from webapp.connection import budget
 from webapp.connection.cluster import ClusterClient
 from webapp.connection.recorder import Recording, recording
-from webapp.connection.roles import breaker_of, pools_of, warm
+from webapp.connection.roles import breaker_of, warm
 from webapp.connection.sets import SETS, LocalSet, Member
 from webapp.connection.urls import client_for, probe_client
+from webapp.keys import SESSION, key
 from webapp.live.feed import PATTERN, decode
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
 from webapp.patterns.pub_sub import Joined, Message
 from webapp.patterns.rate_limiter.sliding_window_log import SlidingWindowLog
+from webapp.patterns.session_store import digest
 from webapp.settings import Settings, from_environ
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
@@ -102,9 +105,7 @@ def statuses(app: Flask) -> dict[str, int]:
 
 def test_a_visitor_does_everything_once(app: Flask) -> None:
     """Signs in, edits, is limited, adds a score, is counted: one of each pattern."""
-    client = app.test_client()
-    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
-    assert client.post("/api/session/guest").status_code == 200
+    client = signed_in_guest(app)
     edited = client.patch("/api/products/1042", json={"price_cents": 4242})
     assert edited.status_code == 200
     read = [client.get("/api/products/1042") for _ in range(2)]
@@ -154,7 +155,9 @@ def test_time_that_nodes_take_at_once_is_charged_once(
 def test_connections_are_opened_ahead_at_every_primary(servers: LocalSet) -> None:
     with client_of(servers) as client:
         warm(client, connections=2)
-        assert {pool.idle for pool in pools_of(client)} == {2}
+        is_cluster = isinstance(client, ClusterClient)
+        nodes = client.topology.primaries if is_cluster else [client]
+        assert [node.connection_pool.idle for node in nodes] == [2] * len(nodes)
 
 
 def test_a_scan_beside_other_commands_finds_every_key_once(
@@ -238,7 +241,9 @@ def flushed_under_load(
 
 def test_a_killed_primary_is_replaced(servers: LocalSet, client: redis.Redis) -> None:
     """B1 and B5 once: nothing that was acknowledged with WAIT 1 is lost."""
-    assert kill_and_write(servers, client).lost == []
+    lost = kill_and_write(servers, client).lost
+    mend(servers)
+    assert lost == []
 
 
 @pytest.mark.slow
@@ -298,6 +303,48 @@ def stopped(member: Member) -> Iterator[None]:
 
 def leads(member: Member) -> bool:
     return bool(member.ask("ROLE")[0] == b"master")
+
+
+def test_a_shard_without_a_server_fails_its_own_keys_alone(
+    servers: LocalSet, client: redis.Redis, app: Flask
+) -> None:
+    """B5: whose session lies there is told 503; it heals when the server is back."""
+    if not isinstance(client, ClusterClient):
+        return
+    guests = [signed_in_guest(app) for _ in range(12)]
+    found = {digest(guest.get_cookie("sid").value): guest for guest in guests}
+    keys_of = {key("rpl", SESSION, member): guest for member, guest in found.items()}
+    owner = _owners(client)
+    assert {asked.get("/api/session").status_code for asked in guests} == {200}
+    victim = primary_of(servers, client, next(iter(keys_of)))
+    gone = {name for name in keys_of if owner(name) == victim.port}
+    for member in servers.members:
+        if member is victim or victim.port in following(member):
+            member.kill()
+    wait_until(
+        lambda: {name for name, asked in keys_of.items() if is_refused(asked)} == gone
+    )
+    mend(servers)
+    wait_until(lambda: not any(map(is_refused, guests)))
+
+
+def signed_in_guest(app: Flask) -> FlaskClient:
+    client = app.test_client()
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    assert client.post("/api/session/guest").status_code == 200
+    return client
+
+
+def is_refused(asked: FlaskClient) -> bool:
+    status = asked.get("/api/session").status_code
+    assert status in (200, 503)
+    return status == 503
+
+
+def following(member: Member) -> list[int]:
+    """The port of its primary, or none."""
+    role = member.ask("ROLE")
+    return [role[2]] if role[0] == b"slave" else []
 
 
 @dataclass
