@@ -25,9 +25,9 @@ test: .venv/test.stamp
 	@$(TEST) tests/patterns --cov --cov-report=term-missing:skip-covered
 	@$(TEST) --ignore=tests/patterns
 
-# What takes long has the machine for itself: it measures, too.
+# What takes long has the machine for itself: it measures, and its figures are shown.
 test-all: test
-	@$(VENV) -m pytest -q -m slow
+	@$(VENV) -m pytest -q -m slow -rP
 
 lint: .venv/test.stamp
 	$(VENV) -m ruff format --check --quiet --output-format=concise .

@@ -299,7 +299,7 @@ def allow_silence(servers: LocalSet, *, ms: int) -> None:
     for member in servers.members:
         if member.is_sentinel:
             member.ask("SENTINEL", "SET", SERVICE, "down-after-milliseconds", ms)
-        elif "cluster" in servers.url:
+        elif "cluster" in servers.url and member.is_running:
             member.ask("CONFIG", "SET", "cluster-node-timeout", ms)
 
 

@@ -104,6 +104,18 @@ def test_a_message_that_comes_while_joining_is_heard_once(
         assert silent(listener)
 
 
+def test_a_message_that_did_not_come_follows_with_the_next(
+    redis_client: redis.Redis,
+) -> None:
+    with listen(redis_client) as listener:
+        publish(redis_client, 1)
+        assert values(listener, 1) == [1]
+        redis_client.xadd(STREAM, {"message": b"2"})  # kept, and not passed on
+        publish(redis_client, 3)
+        assert heard(listener) == Lost("a message did not come")
+        assert values(listener, 2) == [2, 3]
+
+
 def test_a_bad_message_is_answered_as_such_and_the_next_one_comes(
     redis_client: redis.Redis,
 ) -> None:

@@ -2,8 +2,9 @@
 
 import socket
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from simple_websocket import Client, ConnectionClosed
 
 from tests.conftest import Served, served
+from tests.server.test_launcher import running
 
 pytestmark = pytest.mark.server
 
@@ -20,7 +22,15 @@ _ASKED = "/api/visitors"
 _EXIT_S = 5.0
 
 
+@contextmanager
+def launched(instance: Path, redis_url: str) -> Iterator[Served]:
+    """The whole app: its end begins with the launcher's."""
+    with running(instance, REDIS_URL=redis_url, DEMO="1") as app:
+        yield Served(app.address[1], app.launcher, environ={})
+
+
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("serve", [served, launched])
 @pytest.mark.parametrize(
     ("sockets", "rounds", "more_s"),
     [(20, 1, 0.0), pytest.param(200, 10, 2.0, marks=pytest.mark.slow)],
@@ -29,6 +39,7 @@ def test_the_end_says_goodbye_to_pages_and_answers_what_was_asked(
     instance: Path,
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
+    serve: Callable[[Path, str], AbstractContextManager[Served]],
     sockets: int,
     rounds: int,
     more_s: float,
@@ -40,7 +51,7 @@ def test_the_end_says_goodbye_to_pages_and_answers_what_was_asked(
     monkeypatch.setenv("THREADS", str(2 * sockets + 2 * _BEGUN))
     took_s = []
     for _ in range(rounds):
-        with served(instance, redis_url) as app:
+        with serve(instance, redis_url) as app:
             took_s.append(end(app, sockets, more_s))
     print(f"{sockets} sockets: ended in", [f"{seconds:.1f} s" for seconds in took_s])
     if rounds > 1:
@@ -48,7 +59,7 @@ def test_the_end_says_goodbye_to_pages_and_answers_what_was_asked(
 
 
 def end(app: Served, sockets: int, more_s: float) -> float:
-    """The seconds from SIGTERM to the exit of the web server."""
+    """The seconds from SIGTERM to the exit."""
     with ThreadPoolExecutor(_ASKING) as pool:
         pages = [open_page(app) for _ in range(sockets)]
         requests = [begin(app) for _ in range(_BEGUN)]

@@ -1,4 +1,4 @@
-"""B1: a Sentinel set changes its primary, while writers, a page and workers go on."""
+"""B1: a set changes a primary, while writers, a page and workers go on."""
 
 import secrets
 import threading
@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from itertools import count, cycle, islice
+from itertools import count, cycle, islice, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.conftest import allow_silence, local_set, served, wait_until
 from tests.server.test_feed import STREAM, Reader, Site
 from tests.server.test_workers import ORDER, Crew, crew
-from webapp.connection.sets import REPLICAS, SERVICE, LocalSet, Member
-from webapp.connection.urls import probe_client
+from webapp.connection.sets import REPLICAS, SERVICE, SETS, LocalSet, Member
+from webapp.connection.urls import home, probe_client
 from webapp.http import takeover
 from webapp.live.feed import PATTERN, Event, encode
 from webapp.live.setfile import SetFile
@@ -36,16 +37,19 @@ _RESUMES_S = 3.0
 Way = Callable[[LocalSet, Member], None]
 
 
-@pytest.fixture
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSet]:
-    with local_set("sentinel", tmp_path_factory.mktemp("failover")) as servers:
+@pytest.fixture(params=SETS)
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalSet]:
+    with local_set(request.param, tmp_path_factory.mktemp("failover")) as servers:
         yield servers
 
 
 class Ledger(threading.Thread):
-    """Acts again and again on one connection; has what copies were made of, and when.
+    """Acts again and again on one connection to the primary that has the key.
 
-    On one connection WAIT is about what was written just before, or raises.
+    It has when it was told that this was done, and the names of what copies were made
+    of: on one connection WAIT is about what was written just before, or raises.
     """
 
     def __init__(
@@ -53,36 +57,37 @@ class Ledger(threading.Thread):
         servers: LocalSet,
         act: Callable[[redis.Redis, int], str],
         *,
+        key: str,
         copies: int = 1,
         rest_s: float = 0.002,
     ) -> None:
         super().__init__()
-        self.entries: list[tuple[float, str]] = []
-        self._url, self._act = servers.url, act
+        self.done: list[float] = []
+        self.names: list[str] = []
+        self._url, self._act, self._key = servers.url, act, key
         self._copies, self._rest_s = copies, rest_s
         self._numbers = count()
         self._ended = threading.Event()
 
-    @property
-    def names(self) -> list[str]:
-        return [name for _, name in self.entries]
-
     def since(self, at: float) -> float | None:
-        """The time of the first entry after this."""
-        return next((when for when, _ in self.entries if when > at), None)
+        """The time of the first act after this."""
+        return next((when for when in self.done if when > at), None)
 
     def run(self) -> None:
         with closing(probe_client(self._url)) as pool:
             while not self._ended.wait(self._rest_s):
-                with suppress(RedisError), closing(pool.client()) as client:
-                    self._go_on(client)
+                with suppress(RedisError):
+                    pool.ping()  # asks a Cluster anew who has the key
+                    with closing(home(pool, self._key).client()) as client:
+                        self._go_on(client)
 
     def _go_on(self, client: redis.Redis) -> None:
         while not self._ended.wait(self._rest_s):
             name = self._act(client, next(self._numbers))
+            self.done.append(time.monotonic())
             copies = client.execute_command("WAIT", self._copies, _COPIED_MS)
             if copies >= self._copies:
-                self.entries.append((time.monotonic(), name))
+                self.names.append(name)
 
     def end(self) -> None:
         self._ended.set()
@@ -102,7 +107,8 @@ def going(*ledgers: Ledger) -> Iterator[None]:
 
 def hand_over(servers: LocalSet, primary: Member) -> None:
     """As the page does it."""
-    takeover.hand_over(SetFile(url=servers.url, pids={}), primary.address)
+    pids = {m.address: m.child.pid for m in servers.members if m.child is not None}
+    takeover.hand_over(SetFile(url=servers.url, pids=pids), primary.address)
 
 
 def kill(servers: LocalSet, primary: Member) -> None:
@@ -110,21 +116,54 @@ def kill(servers: LocalSet, primary: Member) -> None:
     primary.kill()
 
 
-def fail_over(servers: LocalSet, way: Way, ledgers: Sequence[Ledger]) -> float:
-    """Until all go on; the seconds that took from the promotion of another server."""
-    before = wait_until(lambda: settled(servers), within_s=60)
+WAYS: Sequence[Way] = (kill, hand_over)
+
+
+def fail_over(
+    servers: LocalSet, way: Way, key: str, ledgers: Sequence[Ledger]
+) -> float:
+    """Another server gets the key; the seconds from then until all go on."""
+    before = wait_until(lambda: settled(servers, key), within_s=60)
+    others = primaries(servers)
     way(servers, before)
-    wait_until(lambda: primary_of(servers) not in (None, before))
-    at = time.monotonic()
+    wait_until(lambda: primaries(servers) - others)
+    promoted_at = time.monotonic()
+    wait_until(lambda: primary_of(servers, key) not in (None, before))
+    agreed_at = time.monotonic()
     allow_silence(servers, ms=_PATIENCE_MS)
-    wait_until(lambda: all(one.since(at) for one in ledgers))
-    return max((one.since(at) or 0.0) - at for one in ledgers)
+    wait_until(lambda: all(one.since(agreed_at) for one in ledgers))
+    return max((one.since(agreed_at) or 0.0) - promoted_at for one in ledgers)
 
 
-def primary_of(servers: LocalSet) -> Member | None:
+def primaries(servers: LocalSet) -> set[int]:
+    """The ports of those that take themselves for one."""
+    data = [member for member in servers.members if not member.is_sentinel]
+    return {member.port for member in data if role_of(member)[:1] == [b"master"]}
+
+
+def primary_of(servers: LocalSet, key: str) -> Member | None:
     """None while there is none, or two."""
-    found = [m for m in servers.members if role_of(m)[:1] == [b"master"]]
-    return found[0] if len(found) == 1 else None
+    data = [m for m in servers.members if not m.is_sentinel and m.is_running]
+    if is_cluster(servers):
+        ports = {owner_in_the_eyes_of(member, key) for member in data}
+    else:
+        ports = primaries(servers)
+    found = [member for member in data if member.port in ports]
+    return found[0] if len(ports) == len(found) == 1 else None
+
+
+def is_cluster(servers: LocalSet) -> bool:
+    return "cluster" in servers.url
+
+
+def owner_in_the_eyes_of(member: Member, key: str) -> int | None:
+    """The port of the primary; None while the member does not answer."""
+    slot = key_slot(key.encode())
+    try:
+        shards: Any = member.ask("CLUSTER", "SLOTS")
+    except RedisError:
+        return None
+    return next((s[2][1] for s in shards if s[0] <= slot <= s[1]), None)
 
 
 def role_of(member: Member) -> list[Any]:
@@ -135,10 +174,13 @@ def role_of(member: Member) -> list[Any]:
         return []
 
 
-def settled(servers: LocalSet) -> Member | None:
-    """The primary that all others follow, and that all sentinels are content with."""
-    primary = primary_of(servers)
-    if primary is None or len(role_of(primary)[-1]) < REPLICAS:
+def settled(servers: LocalSet, key: str) -> Member | None:
+    """The primary of a key; its replicas follow, and all are content with it."""
+    servers.await_formed()
+    primary = primary_of(servers, key)
+    if primary is None or is_cluster(servers):
+        return primary
+    if len(role_of(primary)[-1]) < REPLICAS:
         return None
     for sentinel in servers.members:
         if sentinel.is_sentinel:
@@ -164,23 +206,28 @@ def mend(servers: LocalSet) -> None:
 
 
 def write(name: str, client: redis.Redis, n: int) -> str:
-    key = f"{name}:{n}"
+    key = f"{{{name}}}:{n}"
     client.set(key, "1", px=3_600_000)
     return key
+
+
+def writer(servers: LocalSet, name: str, *, copies: int = 1) -> Ledger:
+    """Of keys in the slot of its name."""
+    return Ledger(servers, partial(write, name), key=name, copies=copies)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 def test_ten_failovers_lose_nothing_that_a_replica_has(servers: LocalSet) -> None:
     """B1: every second one by kill -9; what was not waited for may be lost."""
-    writers = [Ledger(servers, partial(write, name)) for name in "abcd"]
-    hopeful = Ledger(servers, partial(write, "hopeful"), copies=0)
+    writers = [writer(servers, name) for name in "abcd"]
+    hopeful = writer(servers, "e", copies=0)
     resumed_s = []
     with going(*writers, hopeful):
-        for way in islice(cycle((kill, hand_over)), 10):
+        for name, way in product("abcde", WAYS):
             mend(servers)
-            resumed_s.append(fail_over(servers, way, writers))
-        wait_until(lambda: sum(len(w.entries) for w in writers) >= _WRITES)
+            resumed_s.append(fail_over(servers, way, name, writers))
+        wait_until(lambda: sum(len(w.names) for w in writers) >= _WRITES)
     written = [name for writer in writers for name in writer.names]
     with closing(probe_client(servers.url)) as client:
         wait_until(lambda: answers(client))
@@ -193,6 +240,9 @@ def test_ten_failovers_lose_nothing_that_a_replica_has(servers: LocalSet) -> Non
     print("resumed after", [f"{seconds:.2f} s" for seconds in resumed_s])
     assert lost == []
     assert max(resumed_s) <= _RESUMES_S
+
+
+ORDERS = Orders(redis.Redis(), "rpl").stream
 
 
 def publish(client: redis.Redis, _: int) -> str:
@@ -213,8 +263,8 @@ def test_a_page_and_workers_go_on_over_ten_failovers(
 
     The page's socket stays open; its server joins the feed again behind it.
     """
-    told = Ledger(servers, publish, rest_s=0.02)
-    placed = Ledger(servers, order, rest_s=0.02)
+    told = Ledger(servers, publish, key=STREAM, rest_s=0.02)
+    placed = Ledger(servers, order, key=ORDERS, rest_s=0.02)
     with (
         served(instance, servers.url) as app,
         crew(tmp_path / "crew", servers.url) as team,
@@ -223,9 +273,9 @@ def test_a_page_and_workers_go_on_over_ten_failovers(
         page = Reader(site)
         team.start("w1", "w2")
         with going(told, placed):
-            for way in (kill, hand_over) * 5:
+            for key, way in islice(cycle(product((STREAM, ORDERS), WAYS)), 10):
                 mend(servers)
-                fail_over(servers, way, (told, placed))
+                fail_over(servers, way, key, (told, placed))
                 page.read_to(told.names[-1])
         page.read_to(told.names[-1])
         assert_billed_once(team, placed.names)
@@ -251,6 +301,7 @@ def replace_without_waiting(servers: LocalSet, _: Member) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("servers", ["sentinel"], indirect=True)
 def test_a_primary_that_lives_on_loses_nothing_that_both_replicas_have(
     servers: LocalSet,
 ) -> None:
@@ -258,14 +309,11 @@ def test_a_primary_that_lives_on_loses_nothing_that_both_replicas_have(
 
     For a second it goes on with the other replica, so WAIT 1 proves nothing then.
     """
-    ledgers = [
-        Ledger(servers, partial(write, f"{copies}"), copies=copies)
-        for copies in range(3)
-    ]
+    ledgers = [writer(servers, f"{copies}", copies=copies) for copies in range(3)]
     with going(*ledgers):
         for _ in range(5):
             mend(servers)
-            fail_over(servers, replace_without_waiting, ledgers)
+            fail_over(servers, replace_without_waiting, "0", ledgers)
     with closing(probe_client(servers.url)) as client:
         wait_until(lambda: answers(client))
         lost = [

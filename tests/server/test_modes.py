@@ -1,11 +1,12 @@
 """The app on a Sentinel set and on a Cluster: the same answers, also in a failover."""
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -14,20 +15,26 @@ from typing import Any
 import pytest
 import redis
 from flask import Flask
+from flask.testing import FlaskClient
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.conftest import ROOT, allow_silence, local_set, wait_until
 from tests.routes import safe
+from tests.server.test_failover import STREAM, hand_over, publish
 from webapp import create_app
 from webapp.connection import budget
 from webapp.connection.cluster import ClusterClient
 from webapp.connection.recorder import Recording, recording
-from webapp.connection.roles import breaker_of, pools_of, warm
+from webapp.connection.roles import breaker_of, warm
 from webapp.connection.sets import SETS, LocalSet, Member
-from webapp.connection.urls import client_for
+from webapp.connection.urls import client_for, probe_client
+from webapp.keys import SESSION, key
+from webapp.live.feed import PATTERN, decode
 from webapp.patterns.distributed_lock import DistributedLock, LockKeys
+from webapp.patterns.pub_sub import Joined, Message
 from webapp.patterns.rate_limiter.sliding_window_log import SlidingWindowLog
+from webapp.patterns.session_store import digest
 from webapp.settings import Settings, from_environ
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
@@ -98,9 +105,7 @@ def statuses(app: Flask) -> dict[str, int]:
 
 def test_a_visitor_does_everything_once(app: Flask) -> None:
     """Signs in, edits, is limited, adds a score, is counted: one of each pattern."""
-    client = app.test_client()
-    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
-    assert client.post("/api/session/guest").status_code == 200
+    client = signed_in_guest(app)
     edited = client.patch("/api/products/1042", json={"price_cents": 4242})
     assert edited.status_code == 200
     read = [client.get("/api/products/1042") for _ in range(2)]
@@ -150,7 +155,9 @@ def test_time_that_nodes_take_at_once_is_charged_once(
 def test_connections_are_opened_ahead_at_every_primary(servers: LocalSet) -> None:
     with client_of(servers) as client:
         warm(client, connections=2)
-        assert {pool.idle for pool in pools_of(client)} == {2}
+        is_cluster = isinstance(client, ClusterClient)
+        nodes = client.topology.primaries if is_cluster else [client]
+        assert [node.connection_pool.idle for node in nodes] == [2] * len(nodes)
 
 
 def test_a_scan_beside_other_commands_finds_every_key_once(
@@ -234,7 +241,9 @@ def flushed_under_load(
 
 def test_a_killed_primary_is_replaced(servers: LocalSet, client: redis.Redis) -> None:
     """B1 and B5 once: nothing that was acknowledged with WAIT 1 is lost."""
-    assert kill_and_write(servers, client).lost == []
+    lost = kill_and_write(servers, client).lost
+    mend(servers)
+    assert lost == []
 
 
 @pytest.mark.slow
@@ -250,6 +259,92 @@ def test_ten_primaries_are_killed_and_each_is_replaced_in_5_s(
     assert [outage.lost for outage in outages] == [[]] * 10
     assert [outage.elsewhere for outage in outages] == [[]] * 10
     assert max(outage.seconds for outage in outages) <= _HEALS_S
+
+
+def test_a_listener_misses_nothing_that_nodes_did_not_pass_on(
+    servers: LocalSet, client: redis.Redis
+) -> None:
+    """H9: it stays at a node that no longer has the stream, and that was stopped."""
+    if not isinstance(client, ClusterClient):
+        return  # there who has the stream has its subscriptions too
+    node = primary_of(servers, client, STREAM)
+    with (
+        closing(probe_client(servers.url)) as own,
+        closing(PATTERN.listen(own, STREAM, decode=decode)) as listener,
+    ):
+        wait_until(lambda: isinstance(next(listener), Joined))
+        hand_over(servers, node)
+        wait_until(lambda: not leads(node))
+        told = [publish(client, 0)]
+        ids = [wait_until(lambda: next(listener)).id]
+        allow_silence(servers, ms=_SILENCE_MS)
+        with stopped(node):
+            until = time.monotonic() + 3 * _SILENCE_MS / 1000
+            while time.monotonic() < until:  # the others give its connections up
+                told.append(publish(client, 0))
+                time.sleep(0.005)
+        mend(servers)
+        told.append(publish(client, 0))
+        while ids[-1] != told[-1]:
+            heard = wait_until(lambda: next(listener))
+            ids += [heard.id] if isinstance(heard, Message) else []
+    assert ids == told
+
+
+@contextmanager
+def stopped(member: Member) -> Iterator[None]:
+    assert member.child is not None
+    member.child.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        member.child.send_signal(signal.SIGCONT)
+
+
+def leads(member: Member) -> bool:
+    return bool(member.ask("ROLE")[0] == b"master")
+
+
+def test_a_shard_without_a_server_fails_its_own_keys_alone(
+    servers: LocalSet, client: redis.Redis, app: Flask
+) -> None:
+    """B5: whose session lies there is told 503; it heals when the server is back."""
+    if not isinstance(client, ClusterClient):
+        return
+    guests = [signed_in_guest(app) for _ in range(12)]
+    found = {digest(guest.get_cookie("sid").value): guest for guest in guests}
+    keys_of = {key("rpl", SESSION, member): guest for member, guest in found.items()}
+    owner = _owners(client)
+    assert {asked.get("/api/session").status_code for asked in guests} == {200}
+    victim = primary_of(servers, client, next(iter(keys_of)))
+    gone = {name for name in keys_of if owner(name) == victim.port}
+    for member in servers.members:
+        if member is victim or victim.port in following(member):
+            member.kill()
+    wait_until(
+        lambda: {name for name, asked in keys_of.items() if is_refused(asked)} == gone
+    )
+    mend(servers)
+    wait_until(lambda: not any(map(is_refused, guests)))
+
+
+def signed_in_guest(app: Flask) -> FlaskClient:
+    client = app.test_client()
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    assert client.post("/api/session/guest").status_code == 200
+    return client
+
+
+def is_refused(asked: FlaskClient) -> bool:
+    status = asked.get("/api/session").status_code
+    assert status in (200, 503)
+    return status == 503
+
+
+def following(member: Member) -> list[int]:
+    """The port of its primary, or none."""
+    role = member.ask("ROLE")
+    return [role[2]] if role[0] == b"slave" else []
 
 
 @dataclass
@@ -333,13 +428,18 @@ def mend(servers: LocalSet) -> None:
     allow_silence(servers, ms=_SILENCE_MS)
 
 
+# Their tests have sets of their own, or need no server.
+_WITHOUT_THE_SET = ("modes", "failover", "launcher", "live", "packaging")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", SETS)
-def test_every_test_of_pages_passes_on_a_set(kind: str) -> None:
-    """B6: all tests of pages and of the API, with real servers for the imitations."""
-    asked = ("tests/pages", "-q", "-m", "not slow", "--redis-set", kind)
-    command = [sys.executable, "-m", "pytest", *asked]
+def test_the_tests_of_pages_and_servers_pass_on_a_set(kind: str) -> None:
+    """B6: pages, the API, processes and workers, with a set for the imitations."""
+    asked = ["tests/pages", "tests/server", "-q", "-m", "not slow", "-n", "auto"]
+    asked += [f"--ignore=tests/server/test_{name}.py" for name in _WITHOUT_THE_SET]
+    command = [sys.executable, "-m", "pytest", *asked, "--redis-set", kind]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 

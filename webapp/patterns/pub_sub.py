@@ -11,7 +11,7 @@ Keys
              TTL `ttl_ms` after the last message. The channel has the same name.
 
 Commands
-    publish  1 round trip   EVALSHA publish: XADD, PEXPIRE, PUBLISH,
+    publish  1 round trip   EVALSHA publish: XREVRANGE 1, XADD, PEXPIRE, PUBLISH,
                             O(subscribers of this server)
     join     3 round trips  XREVRANGE 1, SUBSCRIBE, then XRANGE twice in one pipeline
     listen   none           the server sends; a PING every `heartbeat_ms` of silence
@@ -20,13 +20,15 @@ Commands
 
 Guarantees: a listener gets messages in the order of their ids, each once, also across
 lost connections and a restart of the server, as far back as the stream reaches; where
-it does not, `whole` is False. A message that cannot be decoded is answered as such,
+it does not, `whole` is False. Each message names the one before it, so a listener that
+was not told of one joins again. A message that cannot be decoded is answered as such,
 and the next one comes. Every wait has an end: a listener hears at least None every
 `wait_ms`, and a silent connection is found out by its missing PONG.
 
 Limits: without the stream, pub/sub promises nothing to who is away. A subscriber that
 reads too slowly is cut off by the server (32 MB, or 8 MB for 60 s), and catches up from
-the stream. In Cluster PUBLISH goes to all nodes, and its count is of one. Redis down:
+the stream. In Cluster PUBLISH goes to all nodes, and its count is of one; what a node
+does not pass on is missed only when the next message comes. Redis down:
 `publish` and `replay` raise; a listener says that it lost the server, and keeps trying.
 
 Source: https://redis.io/docs/latest/develop/pubsub/ and
@@ -211,7 +213,9 @@ class PubSub:
                 after = message.id
                 yield message
             for told in self._told(pubsub):
-                heard = _parsed(told, decode) if told else None
+                before, heard = _parsed(told, decode) if told else ("0-0", None)
+                if place(before) > place(after):
+                    raise ConnectionError("a message did not come")
                 if heard is None or not heard.id or place(heard.id) > place(after):
                     after = heard.id if heard and heard.id else after
                     yield heard
@@ -251,11 +255,12 @@ def place(id: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _parsed(told: bytes, decode: Callable[[bytes], T]) -> Message[T] | Bad:
-    id, _, payload = told.partition(b" ")
-    if not _ID.fullmatch(id):
-        return Bad("", "not from publish")
-    return _decoded(id, payload, decode)
+def _parsed(told: bytes, decode: Callable[[bytes], T]) -> tuple[str, Message[T] | Bad]:
+    """The id of the message before, and the message."""
+    id, before, payload = (*told.split(b" ", 2), b"", b"")[:3]
+    if not (_ID.fullmatch(id) and _ID.fullmatch(before)):
+        return "0-0", Bad("", "not from publish")
+    return before.decode(), _decoded(id, payload, decode)
 
 
 def _decoded(
