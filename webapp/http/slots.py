@@ -58,7 +58,8 @@ def of_keys(clients: Clients, namespace: str) -> Found:
     servers = {tuple(map(id, pools_of(c))): c for _, c in clients.items()}
     try:
         for client in servers.values():
-            reply: Any = client.scan(match=f"{namespace}:*", count=_LOOKED_AT)
+            count = _LOOKED_AT * len(pools_of(client))  # nodes of a Cluster share it
+            reply: Any = client.scan(match=f"{namespace}:*", count=count)
             is_all = is_all and reply[0] == 0
             names.update(reply[1])
     except RedisError as error:
