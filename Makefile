@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 PIP := $(VENV) -m pip install -qq --disable-pip-version-check
-TEST := $(VENV) -m pytest -q -n auto --dist worksteal -m "not slow"
+PYTEST := $(VENV) -m pytest -q
+TOGETHER := -n auto --dist worksteal
 MAKEFLAGS += --no-print-directory
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --python-version 3.11 pyproject.toml
@@ -22,12 +23,13 @@ demo-cluster: .venv/run.stamp
 	@exec $(VENV) -m webapp serve --set cluster
 
 test: .venv/test.stamp
-	@$(TEST) tests/patterns --cov --cov-report=term-missing:skip-covered
-	@$(TEST) --ignore=tests/patterns
+	@$(PYTEST) $(TOGETHER) -m "not slow" tests/patterns --cov --cov-report=term-missing:skip-covered
+	@$(PYTEST) $(TOGETHER) -m "not slow" --ignore=tests/patterns
 
-# What takes long has the machine for itself: it measures, and its figures are shown.
+# Of what takes long, servers and what measures have the machine for themselves.
 test-all: test
-	@$(VENV) -m pytest -q -m slow -rP
+	@$(PYTEST) $(TOGETHER) -m "slow and not alone and not server"
+	@$(PYTEST) -rP -m "slow and (alone or server)"
 
 lint: .venv/test.stamp
 	$(VENV) -m ruff format --check --quiet --output-format=concise .

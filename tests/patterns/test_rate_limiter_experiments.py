@@ -1,5 +1,7 @@
 """Break it for rate limits: what each run shows."""
 
+import time
+
 import pytest
 import redis
 from sqlalchemy import create_engine
@@ -69,6 +71,17 @@ def test_a_request_passes_exactly_when_told_and_not_before(bench: Bench) -> None
     for lane in outcome.lanes:
         assert lane.steps[-2].reply.startswith("rejected, retry in")
         assert lane.steps[-1].reply == "admitted"
+
+
+def test_who_was_late_to_ask_early_asks_once_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first sleep, until 40 ms before it is time, takes 100 ms too long."""
+    late, sleep = iter([0.1]), time.sleep
+    monkeypatch.setattr(time, "sleep", lambda s: sleep(s + next(late, 0)))
+    outcome = run(bench, "retry")
+    assert outcome.verdict == "exact"
+    assert len(outcome.recordings) > 2 * len(outcome.lanes[0].steps)
 
 
 def test_a_step_names_its_commands_in_the_order_they_were_sent(bench: Bench) -> None:

@@ -600,6 +600,7 @@ def read_in_process(readers: int) -> tuple[list[tuple[str, float]], list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_five_hundred_readers_of_fifty_keys_cause_fifty_loads(
     server: EmbeddedServer,
@@ -651,7 +652,7 @@ def test_a_stale_value_is_served_while_one_loads_beside(
     assert method.read(redis_client, ENTRY, load=loader.at_once) == Read(b"new", "hit")
 
 
-def test_a_refresh_runsin_a_thread_and_on_the_readers_tape(
+def test_a_refresh_runs_in_a_thread_and_on_the_readers_tape(
     redis_client: redis.Redis,
 ) -> None:
     make_stale(redis_client)

@@ -31,6 +31,7 @@ _LIMIT = 3  # of the step by step runs
 _WINDOW_MS = 400
 _LONG_MS = 10_000  # a window that does not end during a run
 _EARLY_MS = 40  # before it is time
+_TRIES = 5
 
 
 # INCR, then EXPIRE
@@ -261,14 +262,14 @@ def run_retry(bench: Bench) -> Outcome:
                 bench,
                 run,
                 "Fixed window",
-                run.key("window"),
+                lambda n: run.key(f"window-{n}"),
                 FixedWindow(_LIMIT, _WINDOW_MS),
             ),
             _retry(
                 bench,
                 run,
                 "Sliding window log",
-                run.key("log", keys.LIMITS_LAB_LOG),
+                lambda n: run.key(f"log-{n}", keys.LIMITS_LAB_LOG),
                 SlidingWindowLog(_LIMIT, _WINDOW_MS),
             ),
         ]
@@ -292,15 +293,31 @@ def run_retry(bench: Bench) -> Outcome:
 
 
 def _retry(
-    bench: Bench, run: Run, title: str, key: str, limit: FixedWindow | SlidingWindowLog
+    bench: Bench,
+    run: Run,
+    title: str,
+    key: Callable[[int], str],
+    limit: FixedWindow | SlidingWindowLog,
 ) -> Lane:
-    replay = Replay(run)
+    """Once more, with another key, where a busy machine was late to ask early."""
+    for n in range(_TRIES):
+        replay = Replay(run)
+        if _ask_early_and_then(bench, replay, key(n), limit):
+            break
+    return replay.lane(title)
+
+
+def _ask_early_and_then(
+    bench: Bench, replay: Replay, key: str, limit: FixedWindow | SlidingWindowLog
+) -> bool:
+    """Whether the early request was answered before its time had come."""
 
     def ask() -> Decision:
         return limit.decide(bench.client, key)
 
     for _ in range(_LIMIT):
         replay.step("Client", "asks", ask, shown=_said)
+    asked = time.monotonic()
     refused = replay.step(
         "Client", "asks once more", ask, shown=_said, tone=lambda _: "wait"
     )
@@ -313,9 +330,10 @@ def _retry(
         shown=_said,
         tone=lambda said: "no" if said.allowed else "wait",
     )
+    was_early = time.monotonic() < asked + refused.retry_after_ms / 1000
     _sleep_until(told)
     replay.step("Client", "asks exactly then", ask, shown=_said, tone=_tone)
-    return replay.lane(title)
+    return was_early
 
 
 def _sleep_until(moment: float) -> None:
