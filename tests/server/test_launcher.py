@@ -169,7 +169,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, seeded: Path) -> Iterator[App
 
 
 @contextmanager
-def open_page(app: App) -> Iterator[simple_websocket.Client]:
+def open_page(app: App) -> Iterator[None]:
     """A page as a browser has it: a connection kept alive, and a websocket."""
     host, port = app.address
     page = HTTPConnection(host, port)
@@ -179,7 +179,7 @@ def open_page(app: App) -> Iterator[simple_websocket.Client]:
         f"ws://{host}:{port}/ws/live?topics=vitals",
         headers={"Origin": f"http://{host}"},  # this client's Host has no port
     )
-    yield live
+    yield
     live.sock.close()
     page.close()
 
@@ -194,19 +194,6 @@ def test_an_open_page_does_not_keep_the_app_from_ending(
         send(app, sign)
         wait_until(lambda: app.is_gone() and is_free(address))
     assert app.launcher.returncode == (-sign if sign is signal.SIGKILL else 0)
-
-
-def test_an_open_page_is_told_that_the_app_goes_away(instance: Path) -> None:
-    with running(instance) as app, open_page(app) as live:
-        send(app, signal.SIGTERM)
-        with pytest.raises(simple_websocket.ConnectionClosed) as closed:
-            receive_all(live)
-    assert closed.value.reason == 1001
-
-
-def receive_all(live: simple_websocket.Client) -> None:
-    while live.receive(timeout=3) is not None:
-        pass
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
@@ -287,7 +274,7 @@ def test_a_start_beside_a_running_app_says_where_it_is_and_touches_nothing(
     second = start(kept.instance)
     assert second.launcher.wait(10) == 1
     assert f"runs at http://127.0.0.1:{kept.address[1]}" in second.output
-    assert kept.processes() == before
+    wait_until(lambda: kept.processes() == before)
     assert kept.get("/healthz")[0] == 200
 
 

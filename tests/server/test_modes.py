@@ -241,9 +241,7 @@ def flushed_under_load(
 
 def test_a_killed_primary_is_replaced(servers: LocalSet, client: redis.Redis) -> None:
     """B1 and B5 once: nothing that was acknowledged with WAIT 1 is lost."""
-    lost = kill_and_write(servers, client).lost
-    mend(servers)
-    assert lost == []
+    assert kill_and_write(servers, client).lost == []
 
 
 @pytest.mark.slow
@@ -267,6 +265,7 @@ def test_a_listener_misses_nothing_that_nodes_did_not_pass_on(
     """H9: it stays at a node that no longer has the stream, and that was stopped."""
     if not isinstance(client, ClusterClient):
         return  # there who has the stream has its subscriptions too
+    mend(servers)
     node = primary_of(servers, client, STREAM)
     with (
         closing(probe_client(servers.url)) as own,
@@ -311,6 +310,7 @@ def test_a_shard_without_a_server_fails_its_own_keys_alone(
     """B5: whose session lies there is told 503; it heals when the server is back."""
     if not isinstance(client, ClusterClient):
         return
+    mend(servers)
     guests = [signed_in_guest(app) for _ in range(12)]
     found = {digest(guest.get_cookie("sid").value): guest for guest in guests}
     keys_of = {key("rpl", SESSION, member): guest for member, guest in found.items()}
