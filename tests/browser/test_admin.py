@@ -70,6 +70,7 @@ def test_an_operator_finds_the_key_of_a_product_and_sees_it_end(
     expect(admin.locator("#key")).to_contain_text("is gone")
 
 
+@pytest.mark.slow
 def test_a_key_leaves_the_list_when_its_ttl_ends(
     admin: Page, cache_server: RedisProcess
 ) -> None:

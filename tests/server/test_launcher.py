@@ -196,7 +196,9 @@ def test_an_open_page_does_not_keep_the_app_from_ending(
     assert app.launcher.returncode == (-sign if sign is signal.SIGKILL else 0)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "sign", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_durable_data_is_there_again_at_the_next_start(
     instance: Path, sign: signal.Signals
 ) -> None:

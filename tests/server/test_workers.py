@@ -184,6 +184,7 @@ def test_a_worker_that_cannot_be_says_so_in_a_line(
     assert b"Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_second_group_reads_the_same_stream_at_its_own_pace(team: Crew) -> None:
     ids = team.place(60)
     team.start("w1")
