@@ -24,8 +24,10 @@ def test_a_transfer_is_one_round_trip_by_script_and_three_by_watch(
     page: Page, theme: str
 ) -> None:
     begin_again(page)
-    transfer(page, "Lua script", "30")
-    expect(page.locator("#accounts [role=status]")).to_contain_text("Anna to Ben, € 30")
+    transfer(page, "Lua script", "10")  # the server may not know the script yet
+    expect(page.locator("#accounts [role=status]")).to_contain_text("Anna to Ben, € 10")
+    transfer(page, "Lua script", "20")
+    expect(page.locator("#accounts [role=status]")).to_contain_text("Anna to Ben, € 20")
     expect(newest(page)).to_contain_text("1 command, 1 round trip")
     transfer(page, "WATCH with retries", "31")
     expect(page.locator("#accounts [role=status]")).to_contain_text("€ 31: 1 try")
