@@ -57,6 +57,9 @@ def servers(
         yield servers
 
 
+of_a_cluster = pytest.mark.parametrize("servers", ["cluster"], indirect=True)
+
+
 @pytest.fixture
 def client(servers: LocalSet) -> Iterator[redis.Redis]:
     with client_of(servers) as client, budget.limited_to(600):
@@ -259,12 +262,11 @@ def test_ten_primaries_are_killed_and_each_is_replaced_in_5_s(
     assert max(outage.seconds for outage in outages) <= _HEALS_S
 
 
+@of_a_cluster
 def test_a_listener_misses_nothing_that_nodes_did_not_pass_on(
-    servers: LocalSet, client: redis.Redis
+    servers: LocalSet, client: ClusterClient
 ) -> None:
     """H9: it stays at a node that no longer has the stream, and that was stopped."""
-    if not isinstance(client, ClusterClient):
-        return  # there who has the stream has its subscriptions too
     mend(servers)
     node = primary_of(servers, client, STREAM)
     with (
@@ -304,12 +306,11 @@ def leads(member: Member) -> bool:
     return bool(member.ask("ROLE")[0] == b"master")
 
 
+@of_a_cluster
 def test_a_shard_without_a_server_fails_its_own_keys_alone(
     servers: LocalSet, client: redis.Redis, app: Flask
 ) -> None:
     """B5: whose session lies there is told 503; it heals when the server is back."""
-    if not isinstance(client, ClusterClient):
-        return
     mend(servers)
     guests = [signed_in_guest(app) for _ in range(12)]
     found = {digest(guest.get_cookie("sid").value): guest for guest in guests}
@@ -443,27 +444,27 @@ def test_the_tests_of_pages_and_servers_pass_on_a_set(kind: str) -> None:
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
+@of_a_cluster
 def test_slots_that_move_under_load_are_followed(
     servers: LocalSet, client: redis.Redis
 ) -> None:
     """B4 at 20 slots; 1,000 of them in a slow test."""
-    if isinstance(client, ClusterClient):
-        assert reshard_under_load(servers, client, slots=20).errors == []
+    assert reshard_under_load(servers, client, slots=20).errors == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@of_a_cluster
 def test_a_thousand_slots_move_under_load(
     servers: LocalSet, client: redis.Redis
 ) -> None:
-    if isinstance(client, ClusterClient):
-        moved = reshard_under_load(
-            servers, client, slots=1_000, least=50_000, call_s=_CALL_S
-        )
-        slow = sum(seconds > 0.25 for seconds in moved.took)
-        print(len(moved.took), "calls,", slow, "slower than 250 ms", max(moved.took))
-        assert moved.errors == []
-        assert slow <= len(moved.took) / 1000
+    moved = reshard_under_load(
+        servers, client, slots=1_000, least=50_000, call_s=_CALL_S
+    )
+    slow = sum(seconds > 0.25 for seconds in moved.took)
+    print(len(moved.took), "calls,", slow, "slower than 250 ms", max(moved.took))
+    assert moved.errors == []
+    assert slow <= len(moved.took) / 1000
 
 
 @dataclass
